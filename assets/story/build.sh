@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Rebuilds everything in assets/story from the seed: corpus, tokenizer, prompts, model.
+# Usage: assets/story/build.sh [WORK_DIR]   (default: target/story; the corpus stays there)
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+assets=assets/story
+work=${1:-target/story}
+mkdir -p "$work" "$assets/model"
+
+# The corpus, its tokenizer and the prompts. Statistics go to stderr.
+cargo run --release --locked -p bpo-data --example story_corpus -- "$work"
+cp "$work"/{tokenizer.json,tokenizer_config.json,prompts.jsonl,eval-prompts.jsonl} "$assets/"
+
+# The model, from random weights.
+cargo run --release --locked -p bpo-cli -- sft \
+  --recipe "$assets/sft.toml" --run-dir "$work/sft" --set data="$work/corpus.jsonl"
+
+# Half precision: config.json and model.safetensors.
+cargo run --release --locked -p bpo-cli -- merge \
+  --model "$work/sft/final" --dtype f16 --out "$work/model"
+cp "$work"/model/{config.json,model.safetensors} "$assets/model/"

@@ -1,0 +1,176 @@
+//! What a recipe says about the annotator, and how it becomes one.
+
+mod build;
+mod parse;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use build::Parts;
+
+use crate::{Counting, Prefer, Sign, Unit};
+
+/// The `annotator` of a recipe: a string or a table.
+///
+/// As a string: `"lexicon"`, `"length"`, the path of a `.txt` file (a lexicon), or the path of
+/// a folder (a reward model; anything else with a `/` in it). As a table:
+///
+/// ```toml
+/// [annotator]
+/// kind = "command"                    # or lexicon, length, regex, reward_model
+/// program = ["python3", "judge.py"]
+/// mode = "compare"
+/// both_orders = true
+/// ```
+///
+/// A key that its kind does not know is an error.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AnnotatorConfig {
+    /// What judges.
+    #[serde(flatten)]
+    pub kind: AnnotatorKind,
+    /// Ask in both orders and let contradictions tie. Only for judges that compare.
+    pub both_orders: bool,
+}
+
+/// What judges, with the settings of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AnnotatorKind {
+    /// Sentiment by lexicon.
+    Lexicon(LexiconConfig),
+    /// The length of the response.
+    Length(LengthConfig),
+    /// What a regular expression finds in the response.
+    Regex(RegexConfig),
+    /// A program that speaks JSON lines.
+    Command(CommandConfig),
+    /// A local reward model.
+    RewardModel(RewardModelConfig),
+}
+
+/// Settings of [`Lexicon`](crate::Lexicon).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LexiconConfig {
+    /// The lexicon's file; without one, the lexicon that comes with the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+}
+
+/// Settings of [`Length`](crate::Length).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthConfig {
+    /// Which length wins; longer by default. Not together with `target`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer: Option<Prefer>,
+    /// The nearer to this length, the better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<usize>,
+    /// What the length is counted in; characters by default.
+    #[serde(default)]
+    pub unit: Unit,
+}
+
+/// Settings of [`RegexRule`](crate::RegexRule).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegexConfig {
+    /// The pattern, in the syntax of the `regex` crate.
+    pub pattern: String,
+    /// Whether matches are counted or only noticed (the default).
+    #[serde(default)]
+    pub count: Counting,
+    /// Whether a match is good (the default) or bad.
+    #[serde(default)]
+    pub prefer: Sign,
+}
+
+/// How a program is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It scores one response at a time.
+    #[default]
+    Score,
+    /// It compares two responses.
+    Compare,
+}
+
+/// Settings of [`CommandScorer`](crate::CommandScorer) and [`CommandJudge`](crate::CommandJudge).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandConfig {
+    /// The program and its arguments: a list, or one string that is split as a shell would.
+    #[serde(deserialize_with = "parse::program")]
+    pub program: Vec<String>,
+    /// How it is asked.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Seconds that one answer may take, the first one with the program's getting ready.
+    #[serde(default = "a_minute")]
+    pub timeout_s: f64,
+    /// The folder it runs in; by default that of the recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<PathBuf>,
+}
+
+fn a_minute() -> f64 {
+    60.0
+}
+
+/// Settings of a reward model, which [`Parts::reward_model`] loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardModelConfig {
+    /// The model's folder.
+    pub path: PathBuf,
+}
+
+impl From<AnnotatorKind> for AnnotatorConfig {
+    fn from(kind: AnnotatorKind) -> Self {
+        Self { kind, both_orders: false }
+    }
+}
+
+impl AnnotatorConfig {
+    /// Makes relative paths relative to `base`, the folder of the recipe.
+    ///
+    /// A command runs in that folder unless it names one. The path of a reward model that does
+    /// not exist there is left as it is, since it may be the id of a model on a hub.
+    pub fn resolve_paths(&mut self, base: &Path) {
+        match &mut self.kind {
+            AnnotatorKind::Lexicon(LexiconConfig { path: Some(path) }) => *path = base.join(&path),
+            AnnotatorKind::RewardModel(model) => {
+                let joined = base.join(&model.path);
+                if joined.exists() {
+                    model.path = joined;
+                }
+            }
+            AnnotatorKind::Command(command) => command.resolve_paths(base),
+            AnnotatorKind::Lexicon(_) | AnnotatorKind::Length(_) | AnnotatorKind::Regex(_) => {}
+        }
+    }
+}
+
+impl CommandConfig {
+    fn resolve_paths(&mut self, base: &Path) {
+        // A bare name is looked up by the system, and the folder of the child must not count.
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        if let Some(program) = self.program.first_mut()
+            && program.contains('/')
+        {
+            *program = base.join(&*program).to_string_lossy().into_owned();
+        }
+        self.cwd = Some(match &self.cwd {
+            Some(cwd) => base.join(cwd),
+            None => base,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! Prompt and responses in, [`Verdict`]s out: lexicons, rules, programs, reward models.
+//! Start from [`AnnotatorConfig::build`], or from [`Annotator`] to bring your own judge.
+//! It never trains, links no tensor library, and never turns a missing answer into a preference.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod annotator;
+mod command;
+mod config;
+mod error;
+mod lexicon;
+mod orders;
+mod rules;
+mod scorer;
+mod verdict;
+
+pub use annotator::{Annotator, Item, TieIdentical, compare_distinct};
+pub use command::{Command, CommandJudge, CommandScorer, split_words};
+pub use config::{
+    AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Parts, RegexConfig,
+    RewardModelConfig,
+};
+pub use error::Error;
+pub use lexicon::Lexicon;
+pub use orders::{BothOrders, PositionBias};
+pub use rules::{Counting, Length, LengthGoal, Prefer, RegexRule, Sign, Unit};
+pub use scorer::{ClosureScorer, Scored, Scorer, scorer_from};
+pub use verdict::{Abstention, Comparison, Judgement, Verdict};

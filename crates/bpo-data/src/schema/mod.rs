@@ -1,0 +1,13 @@
+//! From one JSON object to a prompt, a pair or a text: the schemas people have in their fingers.
+
+mod fields;
+mod preference;
+mod prompt;
+mod transcript;
+mod turns;
+
+pub(crate) use preference::{Pair, preference};
+pub(crate) use prompt::{prompt, text};
+
+/// One row.
+type Object = serde_json::Map<String, serde_json::Value>;

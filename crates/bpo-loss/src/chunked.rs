@@ -1,0 +1,176 @@
+//! Token log-probs from hidden states, a chunk of rows at a time.
+//!
+//! With `z = W·h` and `p = softmax(z)`, `log p(y)` has the derivative `W[y] − Σ_v p_v·W[v]` in `h` and
+//! `(1[v = y] − p_v)·h` in `W[v]`. Both need only the chunk's own logits, so the gradient of any loss
+//! of the log-probs is exact without ever holding `[tokens, vocab]`: peak memory is
+//! `chunk × vocab`. No custom backward operator is involved, hence it runs on every backend.
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::Error;
+
+/// A language-model head `[vocab, hidden]` that turns hidden states into log-probs of given tokens.
+#[derive(Debug, Clone)]
+pub struct Head {
+    weight: Tensor<2>,
+    chunk: usize,
+}
+
+/// Log-probs of target tokens, with their slopes where asked for.
+#[derive(Debug, Clone)]
+pub struct ScoredTokens {
+    /// `[tokens]`, log p(token), in nats.
+    pub logps: Tensor<1>,
+    /// `[tokens, hidden]`, d log p(token) / d hidden state; scale each row by dL/d logp for the loss's gradient.
+    pub slopes: Option<Tensor<2>>,
+}
+
+/// Gradients of `Σ_t coefficient_t · log p(token_t)`.
+#[derive(Debug, Clone)]
+pub struct HeadGradients {
+    /// `[tokens, hidden]`.
+    pub hidden: Tensor<2>,
+    /// `[vocab, hidden]`.
+    pub weight: Tensor<2>,
+}
+
+impl Head {
+    /// Rows of hidden states per chunk unless said otherwise: 25 MB of logits at 49,152 tokens.
+    pub const DEFAULT_CHUNK: usize = 128;
+
+    /// `weight`: `[vocab, hidden]`. Gradients through it are not recorded; see [`Head::gradients`].
+    pub fn new(weight: Tensor<2>) -> Self {
+        Self { weight: weight.inner(), chunk: Self::DEFAULT_CHUNK }
+    }
+
+    /// Sets how many hidden states are scored at once (at least one).
+    #[must_use]
+    pub fn with_chunk(mut self, rows: usize) -> Self {
+        self.chunk = rows.max(1);
+        self
+    }
+
+    /// Rows of the head.
+    pub fn vocab(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// Log-probs of `targets` under `hidden` `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// [`Error::WidthMismatch`], [`Error::LengthMismatch`], [`Error::TokenOutOfVocabulary`].
+    pub fn score(&self, hidden: &Tensor<2>, targets: &[u32]) -> Result<ScoredTokens, Error> {
+        self.scan(hidden, targets, false)
+    }
+
+    /// As [`Head::score`], keeping each token's slope: one pass is then enough for value and gradient,
+    /// which is what a frozen head (LoRA elsewhere) needs.
+    ///
+    /// # Errors
+    /// As [`Head::score`].
+    pub fn score_with_slopes(&self, hidden: &Tensor<2>, targets: &[u32]) -> Result<ScoredTokens, Error> {
+        self.scan(hidden, targets, true)
+    }
+
+    /// Second pass for a trainable head: gradients of `Σ_t coefficients[t] · log p(targets[t])` in the
+    /// hidden states and in the head, accumulated chunk by chunk.
+    ///
+    /// # Errors
+    /// As [`Head::score`]; `coefficients` must be as long as `targets`.
+    pub fn gradients(
+        &self,
+        hidden: &Tensor<2>,
+        targets: &[u32],
+        coefficients: &[f32],
+    ) -> Result<HeadGradients, Error> {
+        let hidden = self.check(hidden, targets)?;
+        if coefficients.len() != targets.len() {
+            let (left, right) = (targets.len(), coefficients.len());
+            return Err(Error::LengthMismatch { what: "targets and coefficients", left, right });
+        }
+        let mut weight = self.weight.zeros_like();
+        let mut slopes = Vec::new();
+        for (start, chunk) in chunks(targets, self.chunk) {
+            let rows = hidden.clone().narrow(0, start, chunk.len());
+            let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &rows.device()).unsqueeze_dim(1);
+            // dL/d logits = c·(1[v = y] − p_v)
+            let pull = self.probabilities(&rows).probabilities.neg() * scale.clone();
+            let index: Tensor<2, Int> = ints(chunk, &rows.device()).unsqueeze_dim(1);
+            let pull = pull.scatter(1, index, scale, burn::tensor::IndexingUpdateOp::Add);
+            weight = weight + pull.clone().transpose().matmul(rows);
+            slopes.push(pull.matmul(self.weight.clone()));
+        }
+        let hidden = if slopes.is_empty() { hidden } else { Tensor::cat(slopes, 0) };
+        Ok(HeadGradients { hidden, weight })
+    }
+
+    fn scan(&self, hidden: &Tensor<2>, targets: &[u32], with_slopes: bool) -> Result<ScoredTokens, Error> {
+        let hidden = self.check(hidden, targets)?;
+        let (mut logps, mut slopes) = (Vec::new(), Vec::new());
+        for (start, chunk) in chunks(targets, self.chunk) {
+            let rows = hidden.clone().narrow(0, start, chunk.len());
+            let index = ints(chunk, &rows.device());
+            let scored = self.probabilities(&rows);
+            let column: Tensor<2, Int> = index.clone().unsqueeze_dim(1);
+            logps.push((scored.shifted.gather(1, column) - scored.normaliser).squeeze_dim::<1>(1));
+            if with_slopes {
+                let expected = scored.probabilities.matmul(self.weight.clone());
+                slopes.push(self.weight.clone().select(0, index) - expected);
+            }
+        }
+        if logps.is_empty() {
+            let empty = Tensor::<1>::zeros([0], &hidden.device());
+            return Ok(ScoredTokens { logps: empty, slopes: with_slopes.then_some(hidden) });
+        }
+        let slopes = with_slopes.then(|| Tensor::cat(slopes, 0));
+        Ok(ScoredTokens { logps: Tensor::cat(logps, 0), slopes })
+    }
+
+    /// Softmax of `rows` `[chunk, hidden]` with one pass of exp; `log_softmax` would take two.
+    fn probabilities(&self, rows: &Tensor<2>) -> Softmax {
+        let logits = rows.clone().matmul(self.weight.clone().transpose());
+        let shifted = logits.clone() - logits.max_dim(1);
+        let exp = shifted.clone().exp();
+        let sum = exp.clone().sum_dim(1);
+        Softmax { shifted, probabilities: exp / sum.clone(), normaliser: sum.log() }
+    }
+
+    fn check(&self, hidden: &Tensor<2>, targets: &[u32]) -> Result<Tensor<2>, Error> {
+        let hidden = hidden.clone().inner();
+        let [tokens, width] = hidden.dims();
+        let [vocab, head] = self.weight.dims();
+        if width != head {
+            return Err(Error::WidthMismatch { hidden: width, head });
+        }
+        if tokens != targets.len() {
+            let (left, right) = (tokens, targets.len());
+            return Err(Error::LengthMismatch { what: "hidden states and targets", left, right });
+        }
+        match targets.iter().position(|&token| token as usize >= vocab) {
+            Some(position) => Err(Error::TokenOutOfVocabulary { token: targets[position], position, vocab }),
+            None => Ok(hidden),
+        }
+    }
+}
+
+struct Softmax {
+    /// `[chunk, vocab]`, logits minus their row maximum.
+    shifted: Tensor<2>,
+    /// `[chunk, vocab]`.
+    probabilities: Tensor<2>,
+    /// `[chunk, 1]`, log Σ exp(shifted).
+    normaliser: Tensor<2>,
+}
+
+fn chunks(targets: &[u32], size: usize) -> impl Iterator<Item = (usize, &[u32])> {
+    targets.chunks(size).enumerate().map(move |(i, chunk)| (i * size, chunk))
+}
+
+fn ints(values: &[u32], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = values.iter().map(|&v| i64::from(v)).collect();
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+fn floats(values: &[f32], device: &Device) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}

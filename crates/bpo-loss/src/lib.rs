@@ -1,0 +1,37 @@
+//! Direct-alignment losses for preference pairs, and log-probs without the `[batch, time, vocab]` tensor.
+//! Start from [`Objective`] (a loss by name) or from the free functions [`dpo`], [`ipo`], [`slic_hinge`].
+//! This crate never sees a model, a tokenizer or a file: summed log-probs in, unreduced losses out.
+//!
+//! ```
+//! use bpo_loss::{Objective, PairLogps};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::flex();
+//! let row = |v: [f32; 2]| Tensor::<1>::from_floats(v, &device);
+//! let policy = PairLogps::new(row([-12.0, -9.0]), row([-11.0, -13.0]))?;
+//! let reference = PairLogps::new(row([-12.5, -9.0]), row([-10.0, -13.0]))?;
+//! let losses = Objective::default().losses(&policy, &reference)?; // DPO, beta 0.1
+//! assert_eq!(losses.dims(), [2]);
+//! # Ok::<(), bpo_loss::Error>(())
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod chunked;
+mod dpo;
+mod error;
+mod ipo;
+mod logps;
+mod metrics;
+mod objective;
+mod pair;
+mod slic;
+
+pub use chunked::{Head, HeadGradients, ScoredTokens};
+pub use dpo::dpo;
+pub use error::Error;
+pub use ipo::{ipo, ipo_averaged};
+pub use logps::{IGNORE_INDEX, sequence_logps};
+pub use metrics::{PairMetrics, implicit_rewards};
+pub use objective::{LossType, Objective};
+pub use pair::PairLogps;
+pub use slic::slic_hinge;

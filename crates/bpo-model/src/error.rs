@@ -1,0 +1,111 @@
+use std::path::PathBuf;
+
+/// Why a model or an adapter could not be read, built or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A JSON file is malformed or holds a value of the wrong type.
+    #[error("{path}: {reason}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `config.json` asks for something this crate does not compute.
+    #[error("{path}: {key} = {value} is not supported ({supported})")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What is.
+        supported: String,
+    },
+    /// A safetensors file is damaged.
+    #[error("{path}: not a safetensors file: {reason}")]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard index names something it must not.
+    #[error("{path}: shard \"{shard}\" {reason}")]
+    Shard {
+        /// The index file.
+        path: PathBuf,
+        /// The shard's name.
+        shard: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor that the configuration asks for is not in the files.
+    #[error("{path}: tensor {tensor} is missing")]
+    MissingTensor {
+        /// The model directory.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{path}: tensor {tensor} has shape {found:?}, the configuration asks for {expected:?}")]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Shape by the configuration.
+        expected: Vec<usize>,
+    },
+    /// A tensor is not f32, f16 or bf16.
+    #[error("{path}: tensor {tensor} has dtype {dtype}; F32, F16 and BF16 are read")]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error("{path}: tensor {tensor} holds a non-finite weight at element {element}")]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Flat index.
+        element: usize,
+    },
+    /// An adapter does not fit the model.
+    #[error("adapter {path}: {reason}")]
+    Adapter {
+        /// The adapter's folder (or what it was made from).
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Token ids, positions or shapes of an input disagree with the model.
+    #[error("input: {0}")]
+    Input(String),
+}
+
+impl Error {
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, source }
+    }
+}

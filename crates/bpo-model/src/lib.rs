@@ -1,0 +1,31 @@
+//! Hugging Face decoders on burn: read a model directory, run it, adapt it with LoRA, write it back.
+//! Start from [`Decoder::from_dir`]; adapters are [`Adapter`], reward heads [`SequenceClassifier`].
+//! This crate neither samples (it implements bpo-sampler's `CausalLm`) nor trains: it has no optimiser.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod attention;
+mod cache;
+mod config;
+mod decoder;
+mod error;
+mod export;
+mod init;
+mod input;
+mod linear;
+mod lora;
+mod params;
+mod peft;
+mod reward;
+mod rope;
+mod weights;
+
+pub use cache::KvCache;
+pub use config::{Activation, Architecture, DecoderConfig, RopeScaling};
+pub use decoder::Decoder;
+pub use error::Error;
+pub use export::{WeightDtype, write_model};
+pub use input::Input;
+pub use lora::{Adapter, LoraConfig};
+pub use params::Parameters;
+pub use reward::SequenceClassifier;
+pub use weights::Checkpoint;

@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::Error;
+
+/// Trainable tensors by name, in a fixed order. Vectors are held as `[1, n]`, so that an optimiser has
+/// one rank to deal with. Cloning shares the tensors.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters(BTreeMap<String, Tensor<2>>);
+
+impl Parameters {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds or replaces one tensor.
+    pub fn insert(&mut self, name: String, tensor: Tensor<2>) {
+        self.0.insert(name, tensor);
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor<2>> {
+        self.0.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<2>)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// How many tensors.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many scalars.
+    pub fn count(&self) -> usize {
+        self.0.values().map(|tensor| tensor.dims().iter().product::<usize>()).sum()
+    }
+
+    /// Each tensor changed by `f`.
+    #[must_use]
+    pub fn map(&self, mut f: impl FnMut(&str, Tensor<2>) -> Tensor<2>) -> Self {
+        Self(self.0.iter().map(|(name, tensor)| (name.clone(), f(name, tensor.clone()))).collect())
+    }
+
+    /// Leaves of a new autodiff graph.
+    #[must_use]
+    pub fn tracked(&self) -> Self {
+        self.map(|_, tensor| tensor.autodiff().require_grad())
+    }
+
+    /// A safetensors file of f32 with exactly these bits: the same parameters give the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when a tensor cannot be read back from its device.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut host = Vec::with_capacity(self.0.len());
+        for (name, tensor) in &self.0 {
+            host.push((name.clone(), tensor.dims(), to_le_bytes(tensor)?));
+        }
+        let views = host.iter().map(|(name, shape, bytes)| {
+            TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.clone(), view))
+        });
+        let views: Result<Vec<_>, _> = views.collect();
+        views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| Error::Input(e.to_string()))
+    }
+
+    /// Reads what [`Parameters::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] naming `what`.
+    pub fn from_bytes(what: &str, bytes: &[u8], device: &Device) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Safetensors { path: what.into(), reason };
+        let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
+        let mut parameters = Self::new();
+        for (name, view) in file.iter() {
+            let [rows, columns] = view.shape() else { return Err(damaged(format!("{name} is not a matrix"))) };
+            let values: Vec<f32> =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            if view.dtype() != Dtype::F32 || values.len() != rows * columns {
+                return Err(damaged(format!("{name} is not f32")));
+            }
+            let tensor = Tensor::from_data(TensorData::new(values, [*rows, *columns]), device);
+            parameters.insert(name.to_string(), tensor);
+        }
+        Ok(parameters)
+    }
+}
+
+/// Host copy of a tensor as little-endian f32.
+pub(crate) fn to_le_bytes<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<u8>, Error> {
+    let values: Vec<f32> = tensor.try_to_vec_as().map_err(|e| Error::Input(format!("reading a tensor back: {e}")))?;
+    Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+}

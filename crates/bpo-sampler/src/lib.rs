@@ -1,0 +1,16 @@
+//! Batched, KV-cached sampling of completions from any [`CausalLm`], with every token's log-prob recorded.
+//! Start from [`generate`]; implement [`CausalLm`] to sample from a model of your own.
+//! This crate never sees text: token ids in, token ids and log-probs out.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod distribution;
+mod error;
+mod generate;
+mod lm;
+mod stream;
+
+pub use distribution::{Draw, Sampling};
+pub use error::Error;
+pub use generate::{Completion, FinishReason, GenerateConfig, Request, generate};
+pub use lm::CausalLm;
+pub use stream::{StreamKey, TokenStream};

@@ -1,0 +1,22 @@
+//! A run's folder on disk: lock, journal, metrics, checkpoints.
+//! Start from [`RunDir::open`].
+//! It never knows what the bytes mean, links no tensor library, and never deletes the last two intact checkpoints.
+#![doc = ""]
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod checkpoint;
+mod error;
+mod finite;
+mod io;
+mod journal;
+mod lock;
+mod metrics;
+mod name;
+mod rundir;
+
+pub use checkpoint::{Checkpoint, Checkpoints, Quarantined};
+pub use error::Error;
+pub use journal::{Journal, TornTail};
+pub use metrics::MetricsLog;
+pub use rundir::RunDir;

@@ -1,0 +1,93 @@
+//! One process per run: an advisory lock that dies with its holder.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::{Error, io};
+
+/// The name of the lock's file. The file stays when the run ends; the lock does not.
+pub(crate) const FILE: &str = "lock";
+
+/// Holds a run until it is dropped, or until its process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of a run, or says who has it.
+    pub fn take(run: &Path) -> Result<Self, Error> {
+        let path = run.join(FILE);
+        let mut file = io::open_or_create(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked { path: run.to_owned(), pid: holder(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(io::failed("lock", &path)(source)),
+        }
+        sign(&mut file).map_err(io::failed("write", &path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Writes the process id over whatever an earlier holder wrote.
+fn sign(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// The process id in the file; none while its holder is still writing it.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opener_is_told_who_has_the_run() {
+        let run = tempfile::tempdir().unwrap();
+        let _held = Lock::take(run.path()).unwrap();
+        match Lock::take(run.path()) {
+            Err(Error::Locked { path, pid }) => {
+                assert_eq!(path, run.path());
+                assert_eq!(pid, Some(std::process::id()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_lock_dies_with_its_holder() {
+        let run = tempfile::tempdir().unwrap();
+        drop(Lock::take(run.path()).unwrap());
+        Lock::take(run.path()).unwrap();
+    }
+
+    #[test]
+    fn a_stale_lock_file_does_not_lock() {
+        let run = tempfile::tempdir().unwrap();
+        std::fs::write(run.path().join(FILE), "999999999 and more than a number").unwrap();
+        let _held = Lock::take(run.path()).unwrap();
+        let text = std::fs::read_to_string(run.path().join(FILE)).unwrap();
+        assert_eq!(text.trim(), std::process::id().to_string());
+    }
+
+    #[test]
+    fn of_many_racing_openers_one_wins() {
+        let run = tempfile::tempdir().unwrap();
+        for _ in 0..100 {
+            let winners: Vec<_> = std::thread::scope(|scope| {
+                let racers = [(); 4].map(|()| scope.spawn(|| Lock::take(run.path()).ok()));
+                racers.into_iter().filter_map(|racer| racer.join().unwrap()).collect()
+            });
+            assert_eq!(winners.len(), 1);
+        }
+    }
+}

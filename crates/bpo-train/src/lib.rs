@@ -1,0 +1,1 @@
+//! The BPO loop: sample, judge, score, step, refresh
