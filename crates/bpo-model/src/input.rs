@@ -24,7 +24,7 @@ impl Input {
     ///
     /// # Errors
     /// [`Error::Input`] when the sizes disagree, the batch is empty or an id is not in the vocabulary.
-    pub fn new(
+    pub(crate) fn new(
         config: &DecoderConfig,
         frequencies: &[f32],
         [rows, time]: [usize; 2],
@@ -41,6 +41,19 @@ impl Input {
             let vocab = config.vocab_size;
             return Err(Error::Input(format!("token id {id} is outside the model's vocabulary of {vocab}")));
         }
+        Ok(Self::unchecked(config, frequencies, [rows, time], ids, positions, may_attend, device))
+    }
+
+    /// [`Input::new`] for a caller that has made sure of sizes and ids.
+    pub(crate) fn unchecked(
+        config: &DecoderConfig,
+        frequencies: &[f32],
+        [rows, time]: [usize; 2],
+        ids: &[u32],
+        positions: &[u32],
+        may_attend: impl Fn(usize, usize, usize) -> bool,
+        device: &Device,
+    ) -> Self {
         let mut windows = config.windows.clone();
         windows.sort_unstable();
         windows.dedup();
@@ -70,13 +83,13 @@ impl Input {
             biases.push((window, tensor));
         }
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        Ok(Self {
+        Self {
             rows,
             time,
             ids: Tensor::from_data(TensorData::new(ids, [rows, time]), device),
             rotation: Rotation::new(frequencies, positions, rows, time, device),
             biases,
-        })
+        }
     }
 
     /// `[rows, 1, group · time, time]`, 0 where a query may look and [`HIDDEN`] elsewhere.

@@ -23,7 +23,7 @@ pub use cache::KvCache;
 pub use config::{Activation, Architecture, DecoderConfig, RopeScaling};
 pub use decoder::Decoder;
 pub use error::Error;
-pub use export::{WeightDtype, write_model};
+pub use export::{WeightDtype, companion_files, write_model};
 pub use input::Input;
 pub use lora::{Adapter, LoraConfig};
 pub use params::Parameters;

@@ -206,8 +206,7 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, Entry>, Error> {
 }
 
 fn parse_header(json: &[u8]) -> Result<safetensors::tensor::Metadata, safetensors::SafeTensorError> {
-    let text = std::str::from_utf8(json)?;
-    serde_json::from_str(text).map_err(safetensors::SafeTensorError::InvalidHeaderDeserialization)
+    serde_json::from_slice(json).map_err(safetensors::SafeTensorError::InvalidHeaderDeserialization)
 }
 
 fn entries(path: &Path, data: u64, metadata: &safetensors::tensor::Metadata) -> BTreeMap<String, Entry> {

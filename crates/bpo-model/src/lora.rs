@@ -1,0 +1,147 @@
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::{Decoder, Error, Parameters, init::Normal};
+
+/// What a LoRA adapter is, in PEFT's terms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// Rank of new branches.
+    pub r: usize,
+    /// Scaling is `lora_alpha / r`, or `lora_alpha / √r` with [`LoraConfig::use_rslora`].
+    pub lora_alpha: f64,
+    /// Share of a branch's inputs zeroed while training.
+    pub lora_dropout: f64,
+    /// Suffixes of module paths to adapt (`q_proj`); `all-linear` alone means every linear layer but the head.
+    pub target_modules: Vec<String>,
+    /// Kalajdzievski 2023, arXiv:2312.03732.
+    pub use_rslora: bool,
+    /// `lora_alpha` of modules matching a pattern, first match wins; as read from PEFT.
+    pub alpha_pattern: Vec<(String, f64)>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            r: 16,
+            lora_alpha: 32.0,
+            lora_dropout: 0.05,
+            target_modules: vec!["all-linear".into()],
+            use_rslora: false,
+            alpha_pattern: Vec::new(),
+        }
+    }
+}
+
+/// A LoRA adapter: `A` `[rank, in]` and `B` `[out, rank]` for each adapted module, and their scaling.
+/// A policy, its behaviour snapshot and the reference are each one of these on a shared [`Decoder`].
+#[derive(Debug, Clone)]
+pub struct Adapter {
+    /// Ranks, scaling, dropout.
+    pub config: LoraConfig,
+    /// `PATH.lora_A` and `PATH.lora_B`.
+    pub(crate) weights: Parameters,
+    /// Where it was read from, for errors.
+    pub(crate) origin: PathBuf,
+}
+
+impl Adapter {
+    /// A new adapter for `model`: `A` uniform in ±1/√in (PEFT's Kaiming initialisation), `B` zero, so
+    /// that the adapted model starts out equal to its base. The same seed gives the same bits.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] when `r` is 0 or a target matches no linear layer of the model.
+    pub fn new(model: &Decoder, config: LoraConfig, seed: u64) -> Result<Self, Error> {
+        let mut adapter = Self { config, weights: Parameters::new(), origin: PathBuf::from("(new)") };
+        if adapter.config.r == 0 {
+            return Err(adapter.error("lora_r must be at least 1".into()));
+        }
+        let device = model.device().inner();
+        let mut random = Normal::new(seed);
+        for path in adapter.targets(model)? {
+            let Some([outputs, inputs]) = model.linear_shape(&path) else { continue };
+            let r = adapter.config.r;
+            let bound = 1.0 / (inputs as f64).sqrt();
+            let a: Vec<f32> = (0..r * inputs).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect();
+            let tensor = |values, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), &device);
+            adapter.weights.insert(format!("{path}.lora_A"), tensor(a, [r, inputs]));
+            adapter.weights.insert(format!("{path}.lora_B"), tensor(vec![0.0; outputs * r], [outputs, r]));
+        }
+        Ok(adapter)
+    }
+
+    fn targets(&self, model: &Decoder) -> Result<Vec<String>, Error> {
+        let paths = model.linear_paths();
+        let wanted = &self.config.target_modules;
+        if wanted.len() == 1 && wanted[0] == "all-linear" {
+            return Ok(paths.into_iter().filter(|path| path != "lm_head").collect());
+        }
+        let matches = |path: &str, target: &str| path == target || path.ends_with(&format!(".{target}"));
+        match wanted.iter().find(|target| !paths.iter().any(|path| matches(path, target))) {
+            Some(target) => Err(self.error(format!(
+                "lora_target_modules: no linear layer is called {target}; this model has {}",
+                leaf_names(&paths).join(", ")
+            ))),
+            None if wanted.is_empty() => Err(self.error("lora_target_modules is empty".into())),
+            None => Ok(paths.into_iter().filter(|path| wanted.iter().any(|target| matches(path, target))).collect()),
+        }
+    }
+
+    /// The trainable tensors.
+    pub fn weights(&self) -> &Parameters {
+        &self.weights
+    }
+
+    /// The same adapter with other values (a snapshot, an update, tracked leaves).
+    #[must_use]
+    pub fn with_weights(&self, weights: Parameters) -> Self {
+        Self { weights, ..self.clone() }
+    }
+
+    /// Paths of the adapted modules, sorted.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        self.weights.iter().filter_map(|(name, _)| name.strip_suffix(".lora_A"))
+    }
+
+    /// `A` and `B` of a module.
+    pub(crate) fn pair(&self, path: &str) -> Option<(Tensor<2>, Tensor<2>)> {
+        let get = |side: &str| self.weights.get(&format!("{path}.{side}")).cloned();
+        Some((get("lora_A")?, get("lora_B")?))
+    }
+
+    /// Factor of a module's branch.
+    pub(crate) fn scaling(&self, path: &str, rank: usize) -> f64 {
+        let pattern = self.config.alpha_pattern.iter().find(|(pattern, _)| pattern_matches(pattern, path));
+        let alpha = pattern.map_or(self.config.lora_alpha, |(_, alpha)| *alpha);
+        if self.config.use_rslora { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 }
+    }
+
+    /// The adapter on another device.
+    #[must_use]
+    pub fn to_device(&self, device: &Device) -> Self {
+        self.with_weights(self.weights.map(|_, tensor| tensor.to_device(device)))
+    }
+
+    pub(crate) fn error(&self, reason: String) -> Error {
+        Error::Adapter { path: self.origin.clone(), reason }
+    }
+}
+
+/// PEFT's rule: the pattern is a regular expression for the end of the path, from a dot on.
+fn pattern_matches(pattern: &str, path: &str) -> bool {
+    let anchored = match pattern.strip_prefix('^') {
+        Some(rest) => format!("^(?:{rest})$"),
+        None => format!(r"^(?:.*\.)?(?:{pattern})$"),
+    };
+    regex::Regex::new(&anchored).is_ok_and(|regex| regex.is_match(path))
+}
+
+/// Distinct last parts of module paths: `q_proj`, `down_proj`, …
+pub(crate) fn leaf_names(paths: &[String]) -> Vec<String> {
+    let mut leaves: Vec<String> =
+        paths.iter().filter_map(|path| path.rsplit('.').next()).map(str::to_string).collect();
+    leaves.sort_unstable();
+    leaves.dedup();
+    leaves
+}

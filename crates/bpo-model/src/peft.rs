@@ -1,0 +1,201 @@
+//! PEFT's adapter folder: `adapter_config.json` and `adapter_model.safetensors`.
+use std::path::Path;
+
+use burn::tensor::Device;
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Value, json};
+
+use crate::{
+    Adapter, Checkpoint, Error, LoraConfig, Parameters,
+    lora::leaf_names,
+    params::to_le_bytes,
+};
+
+const PREFIX: &str = "base_model.model.";
+
+/// Keys of `adapter_config.json` whose effect is not computed here, with the values that have none.
+const WITHOUT_EFFECT: [(&str, &[&str]); 12] = [
+    ("bias", &["none"]),
+    ("fan_in_fan_out", &[]),
+    ("use_dora", &[]),
+    ("lora_bias", &[]),
+    ("modules_to_save", &[]),
+    ("target_parameters", &[]),
+    ("trainable_token_indices", &[]),
+    ("layer_replication", &[]),
+    ("alora_invocation_tokens", &[]),
+    ("use_qalora", &[]),
+    ("use_bdlora", &[]),
+    ("arrow_config", &[]),
+];
+
+impl Adapter {
+    /// Reads a PEFT LoRA adapter.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Json`], [`Error::Safetensors`]; [`Error::Adapter`] for a kind of adapter
+    /// that is not computed (DoRA, trained biases, saved modules, …) or tensors that do not pair up.
+    pub fn from_dir(dir: &Path, device: &Device) -> Result<Self, Error> {
+        let path = dir.join("adapter_config.json");
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let raw: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Json { path: path.clone(), reason: error.to_string() })?;
+        let config = read_config(dir, &raw)?;
+        let checkpoint = Checkpoint::open_file(&dir.join("adapter_model.safetensors"))?;
+        let mut adapter = Self { config, weights: Parameters::new(), origin: dir.to_path_buf() };
+        for name in checkpoint.names() {
+            let key = adapter.weight_key(name)?;
+            let shape = match checkpoint.shape(name) {
+                Some(&[rows, columns]) => [rows, columns],
+                other => return Err(adapter.error(format!("{name} has shape {other:?}, not a matrix"))),
+            };
+            adapter.weights.insert(key, checkpoint.read(name, shape, device)?);
+        }
+        adapter.check_pairs()?;
+        Ok(adapter)
+    }
+
+    /// `base_model.model.PATH.lora_A.weight` → `PATH.lora_A`.
+    fn weight_key(&self, name: &str) -> Result<String, Error> {
+        let path = name.strip_prefix(PREFIX).and_then(|rest| {
+            let rest = rest.strip_suffix(".weight")?;
+            (rest.ends_with(".lora_A") || rest.ends_with(".lora_B")).then_some(rest)
+        });
+        path.map(str::to_string).ok_or_else(|| self.error(format!("tensor {name} is not a LoRA matrix")))
+    }
+
+    fn check_pairs(&self) -> Result<(), Error> {
+        for (name, _) in self.weights.iter() {
+            let partner = match name.strip_suffix(".lora_A") {
+                Some(path) => format!("{path}.lora_B"),
+                None => format!("{}.lora_A", name.trim_end_matches(".lora_B")),
+            };
+            if self.weights.get(&partner).is_none() {
+                return Err(self.error(format!("{name} has no {partner}")));
+            }
+        }
+        if self.weights.is_empty() { Err(self.error("it holds no tensors".into())) } else { Ok(()) }
+    }
+
+    /// The adapter as PEFT's two files, `(name, bytes)`: Python's `PeftModel.from_pretrained` loads them
+    /// unchanged. `base` is what `base_model_name_or_path` shall say. The same adapter gives the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when a tensor cannot be read back from its device.
+    pub fn to_peft(&self, base: &str) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+        let mut host = Vec::with_capacity(self.weights.len());
+        for (name, tensor) in self.weights.iter() {
+            host.push((format!("{PREFIX}{name}.weight"), tensor.dims(), to_le_bytes(tensor)?));
+        }
+        let views: Result<Vec<_>, _> = host
+            .iter()
+            .map(|(name, shape, bytes)| {
+                TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.clone(), view))
+            })
+            .collect();
+        let metadata = [("format".to_string(), "pt".to_string())].into();
+        let tensors = views
+            .and_then(|views| safetensors::serialize(views, Some(metadata)))
+            .map_err(|error| Error::Input(error.to_string()))?;
+        let config = serde_json::to_vec_pretty(&self.peft_config(base))
+            .map_err(|error| Error::Input(error.to_string()))?;
+        Ok([("adapter_config.json", config), ("adapter_model.safetensors", tensors)])
+    }
+
+    fn peft_config(&self, base: &str) -> Value {
+        let paths: Vec<String> = self.modules().map(str::to_string).collect();
+        // Patterns and odd ranks need whole paths; otherwise the short names do.
+        let leaves = leaf_names(&paths);
+        let uneven = self.uneven_modules(&leaves);
+        let ranks: serde_json::Map<String, Value> = paths
+            .iter()
+            .filter_map(|path| self.pair(path).map(|(a, _)| (path, a.dims()[0])))
+            .filter(|(_, rank)| *rank != self.config.r)
+            .map(|(path, rank)| (path.clone(), json!(rank)))
+            .collect();
+        let alphas: serde_json::Map<String, Value> =
+            self.config.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))).collect();
+        json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "revision": null,
+            "inference_mode": true,
+            "r": self.config.r,
+            "lora_alpha": number(self.config.lora_alpha),
+            "lora_dropout": self.config.lora_dropout,
+            "target_modules": if uneven { paths } else { leaves },
+            "use_rslora": self.config.use_rslora,
+            "rank_pattern": ranks,
+            "alpha_pattern": alphas,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "init_lora_weights": true,
+            "use_dora": false,
+            "modules_to_save": null,
+            "layers_to_transform": null,
+            "layers_pattern": null,
+        })
+    }
+
+    /// Whether some layer's module of an adapted name is not adapted: short names would then say too much.
+    fn uneven_modules(&self, leaves: &[String]) -> bool {
+        let count = |leaf: &str| self.modules().filter(|path| path.ends_with(&format!(".{leaf}"))).count();
+        let counts: Vec<usize> = leaves.iter().map(|leaf| count(leaf)).collect();
+        counts.windows(2).any(|pair| pair[0] != pair[1]) || self.skips_a_layer()
+    }
+
+    fn skips_a_layer(&self) -> bool {
+        let mut layers: Vec<usize> = self.modules().filter_map(|path| path.split('.').nth(2)?.parse().ok()).collect();
+        layers.sort_unstable();
+        layers.dedup();
+        layers.iter().enumerate().any(|(index, &layer)| index != layer)
+    }
+}
+
+/// Whole numbers as integers, as PEFT writes them.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+}
+
+fn read_config(dir: &Path, raw: &Value) -> Result<LoraConfig, Error> {
+    let refuse = |reason: String| Error::Adapter { path: dir.to_path_buf(), reason };
+    match raw.get("peft_type").and_then(Value::as_str) {
+        Some("LORA") => {}
+        other => return Err(refuse(format!("peft_type is {other:?}; LORA is read"))),
+    }
+    for (key, harmless) in WITHOUT_EFFECT {
+        let effect = match raw.get(key) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::String(value)) => !harmless.contains(&value.as_str()),
+            Some(Value::Array(values)) => !values.is_empty(),
+            Some(Value::Object(values)) => !values.is_empty(),
+            Some(_) => true,
+        };
+        if effect {
+            return Err(refuse(format!("{key} = {} is not supported", raw[key])));
+        }
+    }
+    let number = |key: &str| raw.get(key).and_then(Value::as_f64);
+    let mut alpha_pattern = Vec::new();
+    for (pattern, alpha) in raw.get("alpha_pattern").and_then(Value::as_object).into_iter().flatten() {
+        let alpha = alpha.as_f64().ok_or_else(|| refuse(format!("alpha_pattern of {pattern} is no number")))?;
+        if regex::Regex::new(pattern).is_err() {
+            return Err(refuse(format!("alpha_pattern \"{pattern}\" is not a regular expression")));
+        }
+        alpha_pattern.push((pattern.clone(), alpha));
+    }
+    let targets = match raw.get("target_modules") {
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_string).collect(),
+        Some(Value::String(pattern)) => vec![pattern.clone()],
+        _ => Vec::new(),
+    };
+    Ok(LoraConfig {
+        r: number("r").ok_or_else(|| refuse("r is missing".into()))? as usize,
+        lora_alpha: number("lora_alpha").ok_or_else(|| refuse("lora_alpha is missing".into()))?,
+        lora_dropout: number("lora_dropout").unwrap_or(0.0),
+        target_modules: targets,
+        use_rslora: raw.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),
+        alpha_pattern,
+    })
+}

@@ -1,0 +1,135 @@
+use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, LoraConfig, Parameters, WeightDtype, write_model};
+use bpo_sampler::{CausalLm, GenerateConfig, Request, Sampling, StreamKey, generate};
+use burn::tensor::{Device, Tensor};
+
+use crate::tiny::{families, logps};
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().unwrap()
+}
+
+fn worst(left: &[f32], right: &[f32]) -> f32 {
+    assert_eq!(left.len(), right.len());
+    left.iter().zip(right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Random branches: a fresh adapter has `B = 0` and would hide mistakes.
+fn adapter(model: &Decoder, config: LoraConfig) -> Adapter {
+    let adapter = Adapter::new(model, config, 1).unwrap();
+    let filled = adapter.weights().map(|name, tensor| {
+        let salt = name.len() as f32;
+        let values: Vec<f32> =
+            (0..tensor.dims().iter().product()).map(|i: usize| ((i as f32 * 0.7 + salt).sin()) * 0.2).collect();
+        Tensor::from_data(burn::tensor::TensorData::new(values, tensor.dims()), &tensor.device())
+    });
+    adapter.with_weights(filled)
+}
+
+#[test]
+fn sampled_log_probs_equal_the_full_forward_whatever_the_batch() {
+    for (name, model) in families() {
+        let prompts: Vec<Vec<u32>> = vec![vec![3], vec![7, 1, 44, 9, 30, 2, 8], vec![5, 60, 2]];
+        let requests: Vec<Request<'_>> = prompts
+            .iter()
+            .enumerate()
+            .map(|(i, prompt)| Request {
+                prompt,
+                samples: (0..2).map(|slot| StreamKey { seed: 1, step: 0, prompt: i as u64, slot }).collect(),
+            })
+            .collect();
+        let config = GenerateConfig {
+            max_new_tokens: 12,
+            sampling: Sampling::default(),
+            eos_ids: vec![0, 11, 17, 23, 29, 31],
+            sampled_vocab: None,
+        };
+        let sampled = generate(&model, &requests, &config, |_| {}).unwrap();
+        for (prompt, completions) in prompts.iter().zip(&sampled) {
+            for completion in completions {
+                let full = logps(&model, prompt, &completion.tokens);
+                assert!(worst(&completion.logps, &full) < 2e-5, "{name}: {:?} {full:?}", completion.logps);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_grows_past_the_announced_length() {
+    let (_, model) = families().remove(0);
+    let (mut cache, _) = model.prefill(&[&[1, 2, 3]], 1);
+    let mut logits = Vec::new();
+    for token in [4, 5, 6, 7] {
+        logits = host(model.step(&mut cache, &[token]));
+    }
+    let (_, full) = model.prefill(&[&[1, 2, 3, 4, 5, 6, 7]], 1);
+    assert!(worst(&logits, &host(full)) < 1e-4);
+}
+
+#[test]
+fn merging_changes_no_log_prob() {
+    for (name, model) in families() {
+        for use_rslora in [false, true] {
+            let config = LoraConfig { r: 3, lora_alpha: 7.0, use_rslora, ..LoraConfig::default() };
+            let adapted = model.with_adapter(&adapter(&model, config), 0.0).unwrap();
+            let (branch, merged) =
+                (logps(&adapted, &[1, 2], &[3, 4, 5]), logps(&adapted.merged(), &[1, 2], &[3, 4, 5]));
+            assert!(worst(&branch, &merged) < 1e-4, "{name}");
+            let base = logps(&model, &[1, 2], &[3, 4, 5]);
+            assert!(worst(&branch, &base) > 1e-3, "{name}: the adapter does nothing");
+        }
+    }
+}
+
+#[test]
+fn a_written_adapter_reads_back_bit_for_bit() {
+    let (_, model) = families().remove(0);
+    let config = LoraConfig {
+        r: 2,
+        target_modules: vec!["q_proj".into(), "down_proj".into(), "lm_head".into()],
+        alpha_pattern: vec![("down_proj".into(), 5.0)],
+        ..LoraConfig::default()
+    };
+    let adapter = adapter(&model, config);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in adapter.to_peft("base").unwrap() {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let read = Adapter::from_dir(dir.path(), &Device::flex()).unwrap();
+    assert_eq!(adapter.to_peft("base").unwrap(), read.to_peft("base").unwrap());
+    let score = |adapter: &Adapter| logps(&model.with_adapter(adapter, 0.0).unwrap(), &[1, 2], &[3, 4]);
+    assert_eq!(score(&adapter), score(&read));
+}
+
+#[test]
+fn a_written_model_reads_back() {
+    for (name, model) in families() {
+        let [(_, config), (_, weights)] = write_model(&model, WeightDtype::F32).unwrap();
+        let config = DecoderConfig::from_json("config.json".as_ref(), &config).unwrap();
+        let checkpoint = Checkpoint::from_bytes("memory", weights).unwrap();
+        let read = Decoder::from_checkpoint(config, &checkpoint, &Device::flex()).unwrap();
+        assert_eq!(logps(&model, &[1, 2], &[3, 4, 5]), logps(&read, &[1, 2], &[3, 4, 5]), "{name}");
+    }
+}
+
+#[test]
+fn parameters_round_trip_through_bytes_and_models() {
+    for (name, model) in families() {
+        let parameters = model.parameters();
+        let bytes = parameters.to_bytes().unwrap();
+        let read = Parameters::from_bytes("memory", &bytes, &Device::flex()).unwrap();
+        assert_eq!(bytes, read.to_bytes().unwrap());
+        let doubled = model.with_parameters(&read.map(|_, tensor| tensor * 1.5));
+        let restored = doubled.with_parameters(&read);
+        assert_ne!(logps(&model, &[1, 2], &[3, 4]), logps(&doubled, &[1, 2], &[3, 4]), "{name}");
+        assert_eq!(logps(&model, &[1, 2], &[3, 4]), logps(&restored, &[1, 2], &[3, 4]), "{name}");
+    }
+}
+
+#[test]
+fn an_adapter_of_another_model_is_refused_by_name() {
+    let (_, model) = families().remove(0);
+    let other = Decoder::random(crate::tiny::config(serde_json::json!({"hidden_size": 12})), 1, &Device::flex());
+    let adapter = adapter(&other.unwrap(), LoraConfig::default());
+    let error = model.with_adapter(&adapter, 0.0).unwrap_err().to_string();
+    assert!(error.contains("model.layers.0.self_attn.q_proj"), "{error}");
+}

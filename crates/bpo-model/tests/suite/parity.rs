@@ -1,0 +1,88 @@
+use std::path::{Path, PathBuf};
+
+use bpo_model::{Adapter, Decoder, SequenceClassifier};
+use burn::tensor::{Device, Tensor};
+use serde_json::Value;
+
+use crate::tiny::logps;
+
+fn fixtures(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures").join(name);
+    if !path.is_dir() {
+        println!("skipped: parity {name}: no {}", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn expected(dir: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(dir.join("expected.json")).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn causal_models_give_transformers_log_probs() {
+    for name in ["llama-tied", "llama3-rope", "mistral", "mistral-sliding", "qwen2", "qwen3", "gemma"] {
+        let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
+        let model = Decoder::from_dir(&dir, &Device::flex()).unwrap();
+        let expected = expected(&dir);
+        let prompts = ids(&expected["prompt_lengths"]);
+        let sums = numbers(&expected["response_logps"]);
+        for (row, sum) in sums.iter().enumerate() {
+            let ids = ids(&expected["input_ids"][row]);
+            let (prompt, response) = ids.split_at(prompts[row] as usize);
+            let ours: f64 = logps(&model, prompt, response).iter().map(|&l| f64::from(l)).sum();
+            assert!((ours - sum).abs() < 2e-4, "{name} row {row}: {ours} instead of {sum}");
+        }
+    }
+}
+
+#[test]
+fn adapters_give_pefts_logits() {
+    for name in ["llama-tied", "qwen3", "gemma"] {
+        let (Some(base), Some(dir)) = (fixtures(&format!("arch/{name}")), fixtures(&format!("peft/{name}-lora")))
+        else {
+            continue;
+        };
+        let device = Device::flex();
+        let adapter = Adapter::from_dir(&dir, &device).unwrap();
+        let model = Decoder::from_dir(&base, &device).unwrap().with_adapter(&adapter, 0.0).unwrap();
+        let expected = expected(&dir);
+        for (row, logits) in expected["logits"].as_array().unwrap().iter().enumerate() {
+            let ids = ids(&expected["input_ids"][row]);
+            let positions: Vec<u32> = (0..ids.len() as u32).collect();
+            for model in [&model, &model.merged()] {
+                let input = model.input([1, ids.len()], &ids, &positions, |_, _, _| true).unwrap();
+                let ours: Tensor<2> = model.logits(model.hidden(&input));
+                let ours: Vec<f32> = ours.try_into_vec_as().unwrap();
+                let theirs: Vec<f64> = logits.as_array().unwrap().iter().flat_map(numbers).collect();
+                let worst =
+                    ours.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+                assert!(worst < 2e-4, "{name} row {row}: {worst}");
+            }
+        }
+    }
+}
+
+#[test]
+fn reward_models_give_transformers_scores() {
+    for name in ["llama-reward", "gemma-reward"] {
+        let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
+        let model = SequenceClassifier::from_dir(&dir, &Device::flex()).unwrap();
+        let expected = expected(&dir);
+        let rows: Vec<Vec<u32>> = expected["input_ids"].as_array().unwrap().iter().map(ids).collect();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let scores = expected["scores"].as_array().unwrap();
+        for (ours, theirs) in model.scores(&rows).unwrap().iter().zip(scores) {
+            let theirs = theirs.as_f64().or_else(|| theirs[0].as_f64()).unwrap();
+            assert!((f64::from(*ours) - theirs).abs() < 2e-4, "{name}: {ours} instead of {theirs}");
+        }
+    }
+}
