@@ -1,1 +1,5 @@
-fn main() {}
+//! The `bpo` binary from the outside: arguments in, exit code, standard output and standard error out.
+//! What a test needs and does not find is said in a `skipped:` line.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cli;

@@ -1,1 +1,45 @@
-fn main() {}
+//! `bpo`: online preference optimisation from the command line.
+//! Start from [`args`] for what can be typed, [`failure`] for how it can end; one module per verb.
+//! Nothing is computed here: flags become calls of the library crates, results become lines.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod annotate;
+mod args;
+mod device;
+mod embedded;
+mod eval;
+mod failure;
+mod generate;
+mod inspect;
+mod merge;
+mod out;
+mod progress;
+mod recipe;
+mod score;
+mod sft;
+mod source;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    failure::exit(failure::guarded(|| run(Cli::parse())))
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let globals = &cli.globals;
+    match &cli.command {
+        Command::Train(args) => train::run(args, globals),
+        Command::Sft(args) => sft::run(args, globals),
+        Command::Eval(args) => eval::run(args, globals),
+        Command::Score(args) => score::run(args, globals),
+        Command::Generate(args) => generate::run(args, globals),
+        Command::Inspect(args) => inspect::run(args, globals),
+        Command::Merge(args) => merge::run(args, globals),
+    }
+}

@@ -76,12 +76,7 @@ impl Head {
     ///
     /// # Errors
     /// As [`Head::score`]; `coefficients` must be as long as `targets`.
-    pub fn gradients(
-        &self,
-        hidden: &Tensor<2>,
-        targets: &[u32],
-        coefficients: &[f32],
-    ) -> Result<HeadGradients, Error> {
+    pub fn gradients(&self, hidden: &Tensor<2>, targets: &[u32], coefficients: &[f32]) -> Result<HeadGradients, Error> {
         let hidden = self.check(hidden, targets)?;
         if coefficients.len() != targets.len() {
             let (left, right) = (targets.len(), coefficients.len());

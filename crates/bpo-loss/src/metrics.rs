@@ -5,9 +5,8 @@ use crate::PairLogps;
 /// Implicit rewards `β·(log π − log ref)` of the chosen and the rejected completions, `[pairs]` each,
 /// outside the autodiff graph. Rafailov et al. 2023, section 4.
 pub fn implicit_rewards(policy: &PairLogps, reference: &PairLogps, beta: f64) -> (Tensor<1>, Tensor<1>) {
-    let reward = |policy: &Tensor<1>, reference: &Tensor<1>| {
-        (policy.clone().inner() - reference.clone().inner()) * beta
-    };
+    let reward =
+        |policy: &Tensor<1>, reference: &Tensor<1>| (policy.clone().inner() - reference.clone().inner()) * beta;
     (reward(&policy.chosen, &reference.chosen), reward(&policy.rejected, &reference.rejected))
 }
 

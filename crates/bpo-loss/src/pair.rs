@@ -47,10 +47,7 @@ impl PairLogps {
     /// Log-probs per token. Lengths below one count as one, so that an empty completion gives 0, not NaN.
     pub(crate) fn averaged(&self, lengths: &Self, loss: &'static str) -> Result<Self, Error> {
         let (chosen, rejected) = lengths.lengths.clone().ok_or(Error::LengthsMissing { loss })?;
-        Self::new(
-            self.chosen.clone() / chosen.clamp_min(1.0),
-            self.rejected.clone() / rejected.clamp_min(1.0),
-        )
+        Self::new(self.chosen.clone() / chosen.clamp_min(1.0), self.rejected.clone() / rejected.clamp_min(1.0))
     }
 }
 

@@ -143,7 +143,15 @@ fn padded(model: &Decoder, prompts: &[&[u32]], time: usize) -> Input {
         ids[row * time..row * time + prompt.len()].copy_from_slice(prompt);
     }
     let positions: Vec<u32> = (0..rows).flat_map(|_| 0..time as u32).collect();
-    Input::unchecked(&model.config, &model.frequencies, [rows, time], &ids, &positions, |_, _, _| true, &model.device().inner())
+    Input::unchecked(
+        &model.config,
+        &model.frequencies,
+        [rows, time],
+        &ids,
+        &positions,
+        |_, _, _| true,
+        &model.device().inner(),
+    )
 }
 
 /// `[rows, heads, time, dim]` with zeros behind, up to `capacity` columns.

@@ -234,9 +234,8 @@ impl Keys<'_> {
 
     /// A non-empty `rope_scaling` beats `rope_parameters`, as in transformers.
     fn rope(&self) -> Option<&Value> {
-        let filled = |key: &str| {
-            self.raw.get(key).filter(|value| value.as_object().is_some_and(|object| !object.is_empty()))
-        };
+        let filled =
+            |key: &str| self.raw.get(key).filter(|value| value.as_object().is_some_and(|object| !object.is_empty()));
         filled("rope_scaling").or_else(|| filled("rope_parameters"))
     }
 
@@ -257,9 +256,8 @@ impl Keys<'_> {
             return Err(self.unsupported("partial_rotary_factor", "≠ 1", "rotation of whole heads"));
         }
         let kind = rope.get("rope_type").or_else(|| rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-        let need = |key: &str| {
-            self.number(rope, key)?.ok_or_else(|| self.json(&format!("rope type {kind} needs \"{key}\"")))
-        };
+        let need =
+            |key: &str| self.number(rope, key)?.ok_or_else(|| self.json(&format!("rope type {kind} needs \"{key}\"")));
         match kind {
             "default" if rope.as_object().is_some_and(|o| o.values().any(Value::is_object)) => {
                 Err(self.unsupported("rope_parameters", "one per layer type", "one for all layers"))

@@ -91,19 +91,17 @@ impl Decoder {
         let embedding_name = "model.embed_tokens.weight";
         let shape = [c.vocab_size, c.hidden_size];
         let tied = c.tie_word_embeddings;
-        let embedding = if head == HeadKind::LanguageModel
-            && tied
-            && !source.has(embedding_name)
-            && source.has("lm_head.weight")
-        {
-            source.matrix("lm_head.weight", shape)?
-        } else {
-            source.matrix(embedding_name, shape)?
-        };
+        let embedding =
+            if head == HeadKind::LanguageModel && tied && !source.has(embedding_name) && source.has("lm_head.weight") {
+                source.matrix("lm_head.weight", shape)?
+            } else {
+                source.matrix(embedding_name, shape)?
+            };
         let layers = (0..c.num_hidden_layers).map(|i| layer(c, i, source)).collect::<Result<Vec<_>, _>>()?;
         let norm = rms_norm(c, "model.norm".into(), c.hidden_size, source)?;
         // A tied model whose file holds a head all the same: transformers 5 keeps it where it differs.
-        let separate = head == HeadKind::LanguageModel && (!tied || (source.has("lm_head.weight") && source.has(embedding_name)));
+        let separate =
+            head == HeadKind::LanguageModel && (!tied || (source.has("lm_head.weight") && source.has(embedding_name)));
         let head = if separate { Some(linear("lm_head".into(), shape, false, source)?) } else { None };
         let frequencies = Arc::new(rope::frequencies(&config));
         Ok(Self { config: Arc::new(config), frequencies, embedding, layers, norm, head })
@@ -356,7 +354,8 @@ fn layer(c: &DecoderConfig, index: usize, source: &mut dyn Source) -> Result<Lay
     let head_norm = |name: &str, source: &mut dyn Source| {
         if c.qk_norm { rms_norm(c, attention(name), c.head_dim, source).map(Some) } else { Ok(None) }
     };
-    let mlp = |name: &str, shape, source: &mut dyn Source| linear(format!("{base}.mlp.{name}"), shape, c.mlp_bias, source);
+    let mlp =
+        |name: &str, shape, source: &mut dyn Source| linear(format!("{base}.mlp.{name}"), shape, c.mlp_bias, source);
     Ok(Layer {
         attention_norm: rms_norm(c, format!("{base}.input_layernorm"), hidden, source)?,
         attention: Attention {
@@ -375,12 +374,7 @@ fn layer(c: &DecoderConfig, index: usize, source: &mut dyn Source) -> Result<Lay
     })
 }
 
-pub(crate) fn linear(
-    path: String,
-    shape: [usize; 2],
-    bias: bool,
-    source: &mut dyn Source,
-) -> Result<Linear, Error> {
+pub(crate) fn linear(path: String, shape: [usize; 2], bias: bool, source: &mut dyn Source) -> Result<Linear, Error> {
     let weight = source.matrix(&format!("{path}.weight"), shape)?;
     let bias = if bias { Some(source.vector(&format!("{path}.bias"), shape[0])?) } else { None };
     Ok(Linear { path, weight, bias, lora: None })

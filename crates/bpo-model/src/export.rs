@@ -67,7 +67,8 @@ pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str
     let mut host = Vec::with_capacity(parameters.len());
     for (name, tensor) in parameters.iter() {
         let dims = tensor.dims();
-        let matrix = name == "model.embed_tokens.weight" || merged.linear_shape(name.trim_end_matches(".weight")).is_some();
+        let matrix =
+            name == "model.embed_tokens.weight" || merged.linear_shape(name.trim_end_matches(".weight")).is_some();
         let vector = name.ends_with(".bias") || !matrix;
         let shape = if vector { vec![dims[1]] } else { dims.to_vec() };
         host.push((name.to_string(), shape, dtype.encode(to_le_bytes(tensor)?)));

@@ -39,8 +39,7 @@ impl Source for Random {
     }
 
     fn matrix(&mut self, _: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error> {
-        let values: Vec<f32> =
-            (0..shape[0] * shape[1]).map(|_| (self.normal.draw() * self.deviation) as f32).collect();
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| (self.normal.draw() * self.deviation) as f32).collect();
         Ok(Tensor::from_data(TensorData::new(values, shape), &self.device))
     }
 

@@ -129,7 +129,7 @@ impl Adapter {
 }
 
 /// PEFT's rule: the pattern is a regular expression for the end of the path, from a dot on.
-fn pattern_matches(pattern: &str, path: &str) -> bool {
+pub(crate) fn pattern_matches(pattern: &str, path: &str) -> bool {
     let anchored = match pattern.strip_prefix('^') {
         Some(rest) => format!("^(?:{rest})$"),
         None => format!(r"^(?:.*\.)?(?:{pattern})$"),
@@ -139,8 +139,7 @@ fn pattern_matches(pattern: &str, path: &str) -> bool {
 
 /// Distinct last parts of module paths: `q_proj`, `down_proj`, …
 pub(crate) fn leaf_names(paths: &[String]) -> Vec<String> {
-    let mut leaves: Vec<String> =
-        paths.iter().filter_map(|path| path.rsplit('.').next()).map(str::to_string).collect();
+    let mut leaves: Vec<String> = paths.iter().filter_map(|path| path.rsplit('.').next()).map(str::to_string).collect();
     leaves.sort_unstable();
     leaves.dedup();
     leaves

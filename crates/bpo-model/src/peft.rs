@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Adapter, Checkpoint, Error, LoraConfig, Parameters,
-    lora::leaf_names,
+    lora::{leaf_names, pattern_matches},
     params::to_le_bytes,
 };
 
@@ -52,6 +52,7 @@ impl Adapter {
             adapter.weights.insert(key, checkpoint.read(name, shape, device)?);
         }
         adapter.check_pairs()?;
+        adapter.check_ranks(&raw)?;
         Ok(adapter)
     }
 
@@ -77,6 +78,23 @@ impl Adapter {
         if self.weights.is_empty() { Err(self.error("it holds no tensors".into())) } else { Ok(()) }
     }
 
+    /// The scaling divides by the rank, so configuration and tensors must agree on it, as in PEFT.
+    fn check_ranks(&self, raw: &Value) -> Result<(), Error> {
+        let patterns = raw.get("rank_pattern").and_then(Value::as_object);
+        for module in self.modules() {
+            let Some((a, _)) = self.pair(module) else { continue };
+            let pattern = patterns.into_iter().flatten().find(|(pattern, _)| pattern_matches(pattern, module));
+            let expected = pattern.map_or(Some(self.config.r as u64), |(_, rank)| rank.as_u64());
+            if expected != Some(a.dims()[0] as u64) {
+                let (rank, source) = (a.dims()[0], if pattern.is_some() { "rank_pattern" } else { "r" });
+                let expected = expected.map_or("no rank".to_owned(), |rank| rank.to_string());
+                return Err(self
+                    .error(format!("{module}: lora_A has rank {rank}, the configuration's {source} says {expected}")));
+            }
+        }
+        Ok(())
+    }
+
     /// The adapter as PEFT's two files, `(name, bytes)`: Python's `PeftModel.from_pretrained` loads them
     /// unchanged. `base` is what `base_model_name_or_path` shall say. The same adapter gives the same bytes.
     ///
@@ -97,8 +115,8 @@ impl Adapter {
         let tensors = views
             .and_then(|views| safetensors::serialize(views, Some(metadata)))
             .map_err(|error| Error::Input(error.to_string()))?;
-        let config = serde_json::to_vec_pretty(&self.peft_config(base))
-            .map_err(|error| Error::Input(error.to_string()))?;
+        let config =
+            serde_json::to_vec_pretty(&self.peft_config(base)).map_err(|error| Error::Input(error.to_string()))?;
         Ok([("adapter_config.json", config), ("adapter_model.safetensors", tensors)])
     }
 
@@ -191,8 +209,8 @@ fn read_config(dir: &Path, raw: &Value) -> Result<LoraConfig, Error> {
         _ => Vec::new(),
     };
     Ok(LoraConfig {
-        r: number("r").ok_or_else(|| refuse("r is missing".into()))? as usize,
-        lora_alpha: number("lora_alpha").ok_or_else(|| refuse("lora_alpha is missing".into()))?,
+        r: number("r").ok_or_else(|| refuse("`r` is missing".into()))? as usize,
+        lora_alpha: number("lora_alpha").ok_or_else(|| refuse("`lora_alpha` is missing".into()))?,
         lora_dropout: number("lora_dropout").unwrap_or(0.0),
         target_modules: targets,
         use_rslora: raw.get("use_rslora").and_then(Value::as_bool).unwrap_or(false),

@@ -57,8 +57,7 @@ impl SequenceClassifier {
             return Err(Error::Input(format!("row {row} has no tokens")));
         }
         let (input, time) = self.padded(rows)?;
-        let last: Vec<i64> =
-            rows.iter().enumerate().map(|(row, ids)| (row * time + self.pooled(ids)) as i64).collect();
+        let last: Vec<i64> = rows.iter().enumerate().map(|(row, ids)| (row * time + self.pooled(ids)) as i64).collect();
         let hidden = self.decoder.hidden(&input);
         let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows.len()]), &hidden.device());
         let scores = hidden.select(0, last).matmul(self.score.clone().transpose());

@@ -16,7 +16,8 @@ impl Rotation {
     /// `positions`: `[rows, time]`, row-major.
     pub fn new(frequencies: &[f32], positions: &[u32], rows: usize, time: usize, device: &Device) -> Self {
         let half = frequencies.len();
-        let (mut cos, mut sin) = (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
+        let (mut cos, mut sin) =
+            (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
         for &position in positions {
             for &frequency in frequencies {
                 let (s, c) = (position as f32 * frequency).sin_cos();

@@ -80,11 +80,8 @@ impl Checkpoint {
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| json(e.to_string()))?;
         let map = value.get("weight_map").and_then(Value::as_object);
         let map = map.ok_or_else(|| json("it has no object \"weight_map\"".into()))?;
-        let shard_error = |shard: &str, reason: String| Error::Shard {
-            path: index.to_path_buf(),
-            shard: shard.to_string(),
-            reason,
-        };
+        let shard_error =
+            |shard: &str, reason: String| Error::Shard { path: index.to_path_buf(), shard: shard.to_string(), reason };
         let mut shards: BTreeMap<String, BTreeMap<String, Entry>> = BTreeMap::new();
         let mut entries = BTreeMap::new();
         for (tensor, shard) in map {
@@ -133,16 +130,11 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`], [`Error::NonFinite`], [`Error::Io`].
-    pub fn read<const D: usize>(
-        &self,
-        tensor: &str,
-        shape: [usize; D],
-        device: &Device,
-    ) -> Result<Tensor<D>, Error> {
-        let entry = self.entries.get(tensor).ok_or_else(|| Error::MissingTensor {
-            path: self.path.clone(),
-            tensor: tensor.to_string(),
-        })?;
+    pub fn read<const D: usize>(&self, tensor: &str, shape: [usize; D], device: &Device) -> Result<Tensor<D>, Error> {
+        let entry = self
+            .entries
+            .get(tensor)
+            .ok_or_else(|| Error::MissingTensor { path: self.path.clone(), tensor: tensor.to_string() })?;
         if entry.shape != shape {
             return Err(Error::Shape {
                 path: entry.file.clone(),
@@ -168,11 +160,9 @@ impl Checkpoint {
             Dtype::F32 => Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
             Dtype::F16 => Ok(pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect()),
             Dtype::BF16 => Ok(pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect()),
-            other => Err(Error::Dtype {
-                path: entry.file.clone(),
-                tensor: tensor.to_string(),
-                dtype: format!("{other:?}"),
-            }),
+            other => {
+                Err(Error::Dtype { path: entry.file.clone(), tensor: tensor.to_string(), dtype: format!("{other:?}") })
+            }
         }
     }
 }

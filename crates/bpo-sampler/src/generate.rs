@@ -269,12 +269,7 @@ mod tests {
     }
 
     fn config() -> GenerateConfig {
-        GenerateConfig {
-            max_new_tokens: 9,
-            sampling: Sampling::default(),
-            eos_ids: vec![0],
-            sampled_vocab: None,
-        }
+        GenerateConfig { max_new_tokens: 9, sampling: Sampling::default(), eos_ids: vec![0], sampled_vocab: None }
     }
 
     fn requests(prompts: &[Vec<u32>], samples: u64) -> Vec<Request<'_>> {

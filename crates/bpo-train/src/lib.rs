@@ -1,1 +1,33 @@
-//! The BPO loop: sample, judge, score, step, refresh
+//! The loop: sample from the behaviour policy, ask the annotator, take a step on the pairs, refresh.
+//! Start from [`run`] (online preference optimisation) or [`sft`]; a [`Recipe`] says everything else.
+//! This crate parses no flags and prints nothing: what happens is told to an [`Observer`].
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod collect;
+mod dataset;
+mod error;
+mod evaluate;
+mod observer;
+mod optimizer;
+mod recipe;
+mod run;
+mod schedule;
+mod score;
+mod sft;
+mod state;
+mod statistics;
+mod trainable;
+
+pub use collect::{Drawn, Sample};
+pub use dataset::{EvalPrompt, Prepared, TrainPrompt, eval_prompts, prepare};
+pub use error::Error;
+pub use evaluate::{Evaluation, Evaluator, win_rate};
+pub use observer::{Observer, Silent, Stage};
+pub use optimizer::{AdamW, AdamWConfig, Gradients};
+pub use recipe::{CollectionPhases, LrScheduler, Recipe, Reference, SftRecipe};
+pub use run::{Inputs, Outcome, Report, SamplePair, run};
+pub use schedule::{LearningRate, RefreshSchedule};
+pub use score::{Scored, backward, sequence_logps};
+pub use sft::{SftInputs, SftReport, sft};
+pub use statistics::{Interval, bootstrap_mean};
+pub use trainable::Trainable;

@@ -29,12 +29,7 @@ struct Case {
 fn case() -> impl Strategy<Value = Case> {
     (1usize..9, 1usize..7, 2usize..40, 1usize..12).prop_flat_map(|(tokens, width, vocab, chunk)| {
         let reals = |n: usize| prop::collection::vec(-4.0f32..4.0, n);
-        (
-            reals(tokens * width),
-            reals(vocab * width),
-            prop::collection::vec(0..vocab as u32, tokens),
-            reals(tokens),
-        )
+        (reals(tokens * width), reals(vocab * width), prop::collection::vec(0..vocab as u32, tokens), reals(tokens))
             .prop_map(move |(hidden, weight, targets, coefficients)| Case {
                 hidden,
                 weight,

@@ -56,11 +56,9 @@ fn check(file: &str, loss: &str, ipo_length_norm: bool) {
         let policy = PairLogps::new(chosen.clone(), rejected.clone())
             .and_then(|policy| policy.with_lengths(chosen_lengths, rejected_lengths))
             .unwrap();
-        let reference = PairLogps::new(
-            tensor(&input("ref_chosen_logps"), &device),
-            tensor(&input("ref_rejected_logps"), &device),
-        )
-        .unwrap();
+        let reference =
+            PairLogps::new(tensor(&input("ref_chosen_logps"), &device), tensor(&input("ref_rejected_logps"), &device))
+                .unwrap();
         let losses = objective.losses(&policy, &reference).unwrap();
         close(file, name, "losses", losses.clone().inner(), &numbers(&case["expected"]["losses"]));
         let gradients = losses.mean().backward();
@@ -95,8 +93,7 @@ fn ipo_summed_agrees_with_the_golden_vectors() {
 fn the_gradient_at_a_refresh_pushes_the_margin_up() {
     let device = Device::flex().autodiff();
     for (loss, slope) in [("sigmoid", -0.05f32), ("hinge", -0.1), ("ipo", -10.0)] {
-        let objective =
-            Objective { loss_type: loss.parse().unwrap(), ipo_length_norm: false, ..Objective::default() };
+        let objective = Objective { loss_type: loss.parse().unwrap(), ipo_length_norm: false, ..Objective::default() };
         let chosen = tensor(&[-20.0], &device).require_grad();
         let rejected = tensor(&[-31.5], &device);
         let policy = PairLogps::new(chosen.clone(), rejected.clone()).unwrap();

@@ -133,3 +133,24 @@ fn an_adapter_of_another_model_is_refused_by_name() {
     let error = model.with_adapter(&adapter, 0.0).unwrap_err().to_string();
     assert!(error.contains("model.layers.0.self_attn.q_proj"), "{error}");
 }
+
+#[test]
+fn an_adapter_whose_tensors_have_another_rank_is_refused() {
+    let (_, model) = families().remove(0);
+    let adapter = adapter(&model, LoraConfig { r: 2, ..LoraConfig::default() });
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in adapter.to_peft("base").unwrap() {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let path = dir.path().join("adapter_config.json");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace("\"r\": 2", "\"r\": 3")).unwrap();
+    let error = Adapter::from_dir(dir.path(), &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("rank 2") && error.contains("says 3"), "{error}");
+    std::fs::write(
+        &path,
+        config.replace("\"r\": 2", "\"r\": 3").replace("\"rank_pattern\": {}", "\"rank_pattern\": {\".*_proj\": 2}"),
+    )
+    .unwrap();
+    Adapter::from_dir(dir.path(), &Device::flex()).unwrap();
+}

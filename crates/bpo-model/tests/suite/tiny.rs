@@ -19,9 +19,12 @@ pub fn families() -> Vec<(&'static str, Decoder)> {
     let build = |changes| Decoder::random(config(changes), 5, &Device::flex()).unwrap();
     vec![
         ("llama", build(json!({}))),
-        ("llama3", build(json!({"tie_word_embeddings": true, "rope_scaling": {
+        (
+            "llama3",
+            build(json!({"tie_word_embeddings": true, "rope_scaling": {
             "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 16}}))),
+            "original_max_position_embeddings": 16}})),
+        ),
         ("mistral", build(json!({"model_type": "mistral", "sliding_window": 4}))),
         ("qwen2", build(json!({"model_type": "qwen2"}))),
         ("qwen3", build(json!({"model_type": "qwen3"}))),

@@ -1,0 +1,74 @@
+//! Annotators as a recipe names them: the built-in lexicon and local reward models come from here.
+use std::path::Path;
+
+use bpo_annotate::{Annotator, AnnotatorConfig, Error, Item, Parts, Scorer, scorer_from};
+use bpo_data::{Message, Prompt, Tokenizer};
+use bpo_model::SequenceClassifier;
+use burn::tensor::Device;
+use serde::Deserialize;
+
+use crate::{embedded, failure::Failure, recipe};
+
+/// Responses scored at once by a reward model.
+const BATCH: usize = 16;
+
+/// The annotator of `config`; a reward model computes on `device`.
+pub fn build(config: &AnnotatorConfig, device: &Device) -> Result<Box<dyn Annotator + Send>, Failure> {
+    Ok(config.build(&mut Local { device: device.clone() })?)
+}
+
+/// The annotator that a flag names, as `--set annotator=…` would.
+pub fn from_flag(text: &str, device: &Device) -> Result<Box<dyn Annotator + Send>, Failure> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Only {
+        annotator: AnnotatorConfig,
+    }
+    let table = recipe::load("", None, &[format!("annotator={text}")])?;
+    build(&recipe::parse::<Only>(&table, "--annotator")?.annotator, device)
+}
+
+struct Local {
+    device: Device,
+}
+
+impl Parts for Local {
+    fn embedded_lexicon(&self) -> &[u8] {
+        embedded::LEXICON
+    }
+
+    fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
+        let refuse = |reason: String| Error::Scorer { name: folder.display().to_string(), reason };
+        let model = SequenceClassifier::from_dir(folder, &self.device).map_err(|e| refuse(e.to_string()))?;
+        let tokenizer = Tokenizer::from_dir(folder).map_err(|e| refuse(e.to_string()))?;
+        let vocab = model.decoder().config().vocab_size;
+        if tokenizer.vocab_size() > vocab {
+            let ids = tokenizer.vocab_size();
+            return Err(refuse(format!("its tokenizer has {ids} ids, its vocabulary {vocab} entries")));
+        }
+        let score = move |items: &[Item]| score(&model, &tokenizer, items);
+        Ok(Box::new(scorer_from(folder.display().to_string(), score)))
+    }
+}
+
+fn score(model: &SequenceClassifier, tokenizer: &Tokenizer, items: &[Item]) -> Result<Vec<f64>, String> {
+    let mut scores = Vec::with_capacity(items.len());
+    for chunk in items.chunks(BATCH) {
+        let rows: Result<Vec<Vec<u32>>, bpo_data::Error> =
+            chunk.iter().map(|item| reward_ids(tokenizer, &item.prompt, &item.response)).collect();
+        let rows = rows.map_err(|error| error.to_string())?;
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        scores.extend(model.scores(&rows).map_err(|error| error.to_string())?.into_iter().map(f64::from));
+    }
+    Ok(scores)
+}
+
+/// What a reward model reads: the prompt as a user's turn where there is a chat template, else as it is,
+/// then the response (ended with EOS after a template, as a conversation is).
+pub fn reward_ids(tokenizer: &Tokenizer, prompt: &str, response: &str) -> Result<Vec<u32>, bpo_data::Error> {
+    let chat = tokenizer.has_chat_template();
+    let prompt = if chat { Prompt::Messages(vec![Message::new("user", prompt)]) } else { Prompt::Text(prompt.into()) };
+    let mut ids = tokenizer.encode_prompt(&prompt)?;
+    ids.extend(tokenizer.encode_completion(response, chat)?);
+    Ok(ids)
+}

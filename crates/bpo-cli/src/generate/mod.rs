@@ -1,0 +1,124 @@
+//! `bpo generate`: samples completions of prompts.
+mod print;
+mod prompts;
+
+use std::path::PathBuf;
+
+use bpo_data::Tokenizer;
+use bpo_sampler::{GenerateConfig, Request, Sampling, StreamKey};
+use clap::{ArgGroup, Args};
+
+use self::{
+    print::Printer,
+    prompts::{Asked, read},
+};
+use crate::{args::Globals, failure::Failure, source::ModelSource};
+
+const EXAMPLES: &str = "\
+The same seed draws the same tokens, whatever the batch size.
+
+Examples:
+  bpo generate --model embedded --prompt 'A small owl named Otto was at the beach.'
+  bpo generate --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl --greedy --json";
+
+/// What `bpo generate` is asked for.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("asked").required(true).args(["prompt", "prompts"])))]
+pub struct GenerateArgs {
+    /// Language model: a Hugging Face directory, or `embedded`
+    #[arg(long, value_name = "DIR")]
+    pub model: ModelSource,
+    /// PEFT adapter of the model
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Tokenizer [default: the model's]
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+    /// One prompt; a user's message where the model has a chat template
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Prompts, JSONL or a JSON array, gzipped or not; `embedded` is the story model's
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Continue --prompt as plain text also where the model has a chat template
+    #[arg(long, conflicts_with = "prompts")]
+    pub raw: bool,
+    /// Cut completions after this many tokens
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_new_tokens: u32,
+    /// Always the most probable token
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
+    pub greedy: bool,
+    /// Divides the logits; 0 is greedy
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Keep the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Keep the most probable tokens up to this mass
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Keep tokens at least this times as probable as the most probable one
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub min_p: f64,
+    /// Completions of each prompt
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: u32,
+    /// Seed of everything random
+    #[arg(long, value_name = "S", default_value_t = 42)]
+    pub seed: u64,
+    /// Completions sampled at once
+    #[arg(long, value_name = "B", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_size: u32,
+    /// One JSON object per completion
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl GenerateArgs {
+    fn sampling(&self) -> Sampling {
+        if self.greedy {
+            return Sampling::greedy();
+        }
+        Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p }
+    }
+
+    fn config(&self, tokenizer: &Tokenizer) -> GenerateConfig {
+        GenerateConfig {
+            max_new_tokens: self.max_new_tokens as usize,
+            sampling: self.sampling(),
+            eos_ids: tokenizer.eos_ids().to_vec(),
+            sampled_vocab: Some(tokenizer.vocab_size()),
+        }
+    }
+
+    fn request<'a>(&self, asked: &'a Asked) -> Request<'a> {
+        let key = |slot| StreamKey { seed: self.seed, step: 0, prompt: asked.id as u64, slot };
+        Request { prompt: &asked.ids, samples: (0..u64::from(self.samples)).map(key).collect() }
+    }
+}
+
+/// Samples and prints.
+pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
+    args.sampling().validate()?;
+    let config = args.model.load_config()?;
+    let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), config.vocab_size)?;
+    let asked = read(args, &tokenizer, config.max_position_embeddings)?;
+    let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &globals.device()?)?;
+    let decoder = if args.adapter.is_some() { decoder.merged() } else { decoder };
+    let settings = args.config(&tokenizer);
+    let progress = globals.progress();
+    let mut stage = progress.stage("sampling", asked.len() * args.samples as usize, "completions");
+    let mut printer = Printer::new(args, &tokenizer);
+    let at_once = (args.batch_size / args.samples).max(1) as usize;
+    let mut before = 0;
+    for batch in asked.chunks(at_once) {
+        let requests: Vec<Request<'_>> = batch.iter().map(|asked| args.request(asked)).collect();
+        let rows = batch.len() * args.samples as usize;
+        let sampled = bpo_sampler::generate(&decoder, &requests, &settings, |left| stage.set(before + rows - left))?;
+        before += rows;
+        stage.hidden(|| printer.print(batch, &sampled))?;
+    }
+    stage.finish();
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Facts about a model directory.
+use bpo_model::{Checkpoint, DecoderConfig, RopeScaling};
+use serde_json::{Map, Value, json};
+
+use super::object;
+use crate::{
+    failure::Failure,
+    source::{ModelSource, is_reward_model},
+};
+
+/// Architecture, sizes, memory, tokenizer. Weights are not loaded.
+pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
+    let config = source.load_config()?;
+    let checkpoint = source.checkpoint()?;
+    let parameters = checkpoint.parameters();
+    Ok(object(json!({
+        "kind": if is_reward_model(&checkpoint) { "reward model" } else { "language model" },
+        "path": source.to_string(),
+        "architecture": format!("{:?}", config.architecture).to_lowercase(),
+        "parameters": parameters,
+        "dtype": checkpoint.dtype(),
+        "memory_f32_mib": (parameters * 4).div_ceil(1 << 20),
+        "layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "heads": config.num_attention_heads,
+        "key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "vocab_size": config.vocab_size,
+        "context": config.max_position_embeddings,
+        "tied_embeddings": tied(&config, &checkpoint),
+        "rope": rope(&config),
+        "sliding_window": windows(&config),
+        "tokenizer": tokenizer(source, &config),
+    })))
+}
+
+fn tied(config: &DecoderConfig, checkpoint: &Checkpoint) -> bool {
+    config.tie_word_embeddings && !(checkpoint.has("lm_head.weight") && checkpoint.has("model.embed_tokens.weight"))
+}
+
+fn rope(config: &DecoderConfig) -> String {
+    let scaling = match config.rope_scaling {
+        RopeScaling::Default => String::new(),
+        RopeScaling::Linear { factor } => format!(", linear × {factor}"),
+        RopeScaling::Llama3 { factor, .. } => format!(", llama3 × {factor}"),
+    };
+    format!("theta {}{scaling}", config.rope_theta)
+}
+
+/// `null`, or the window and how many layers have it.
+fn windows(config: &DecoderConfig) -> Value {
+    let sliding: Vec<usize> = config.windows.iter().flatten().copied().collect();
+    match sliding.iter().max() {
+        None => Value::Null,
+        Some(window) => json!({"window": window, "layers": sliding.len()}),
+    }
+}
+
+/// What the tokenizer is, or why there is none to speak of: a model without one is a model all the same.
+fn tokenizer(source: &ModelSource, config: &DecoderConfig) -> Value {
+    match source.load_tokenizer() {
+        Err(failure) => json!(format!("unusable: {}", failure.text())),
+        Ok(tokenizer) => json!({
+            "vocab_size": tokenizer.vocab_size(),
+            "fits_model": tokenizer.vocab_size() <= config.vocab_size,
+            "bos_id": tokenizer.bos_id(),
+            "eos_ids": tokenizer.eos_ids(),
+            "pad_id": tokenizer.pad_id(),
+            "chat_template": tokenizer.has_chat_template(),
+        }),
+    }
+}

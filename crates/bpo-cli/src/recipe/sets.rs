@@ -1,0 +1,56 @@
+//! `--set key=value`.
+use toml::{Table, Value};
+
+use crate::failure::Failure;
+
+/// One `--set`, taken apart.
+#[derive(Debug, PartialEq)]
+pub struct Setting {
+    keys: Vec<String>,
+    value: Value,
+}
+
+impl Setting {
+    /// Reads `a.b=VALUE`; what is not a TOML value is a string.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let bad = |reason: &str| Failure::usage(format!("--set {text}: {reason}, as in --set beta=0.2"));
+        let (keys, value) = text.split_once('=').ok_or_else(|| bad("expected key=value"))?;
+        let keys: Vec<String> = keys.split('.').map(|key| key.trim().to_owned()).collect();
+        if keys.iter().any(String::is_empty) {
+            return Err(bad("the key is empty"));
+        }
+        Ok(Self { keys, value: toml_value(value.trim()) })
+    }
+
+    /// Whether the setting is `key` or something inside of it.
+    pub fn is_below(&self, key: &str) -> bool {
+        self.keys[0] == key
+    }
+
+    /// Puts the value in its place. Another `kind` makes a table anew: the other keys were the old one's.
+    pub fn apply(&self, table: &mut Table) -> Result<(), Failure> {
+        let Some((last, outer)) = self.keys.split_last() else { return Ok(()) };
+        let mut place = table;
+        for (depth, key) in outer.iter().enumerate() {
+            let inner = place.entry(key).or_insert_with(|| Value::Table(Table::new()));
+            if last == "kind" && depth + 1 == outer.len() && inner.get("kind") != Some(&self.value) {
+                *inner = Value::Table(Table::new());
+            }
+            place = inner.as_table_mut().ok_or_else(|| {
+                let whole = outer[..=depth].join(".");
+                Failure::usage(format!("--set {}: `{whole}` is not a table", self.keys.join(".")))
+            })?;
+        }
+        place.insert(last.clone(), self.value.clone());
+        Ok(())
+    }
+}
+
+/// `text` as a TOML value; as a string where it is none, and for dates, which no key wants.
+fn toml_value(text: &str) -> Value {
+    let parsed: Option<Table> = format!("value = {text}").parse().ok().filter(|table: &Table| table.len() == 1);
+    match parsed.and_then(|mut table| table.remove("value")) {
+        Some(value) if !value.is_datetime() => value,
+        _ => Value::String(text.to_owned()),
+    }
+}

@@ -1,0 +1,58 @@
+//! `bpo score`: log-probs of given responses, or scores by a reward model; one JSON line per row.
+mod batches;
+mod causal;
+mod reward;
+mod rows;
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args};
+
+use crate::{args::Globals, failure::Failure, source::ModelSource};
+
+const EXAMPLES: &str = "\
+Rows are {\"prompt_ids\":[…],\"response_ids\":[…]}, or {\"prompt\":text or messages,\"response\":text};
+for a reward model also {\"input_ids\":[…]}. Lines come out in the order of the rows.
+
+Example:
+  echo '{\"prompt\":\"The sky is\",\"response\":\" blue.\"}' | bpo score --model ./SmolLM2-135M --input -";
+
+/// What `bpo score` is asked for.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("scorer").required(true).args(["model", "reward_model"])))]
+pub struct ScoreArgs {
+    /// Language model: a Hugging Face directory, or `embedded`
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<ModelSource>,
+    /// Reward model with one label: a Hugging Face directory
+    #[arg(long, value_name = "DIR")]
+    pub reward_model: Option<PathBuf>,
+    /// PEFT adapter of the language model
+    #[arg(long, value_name = "DIR", conflicts_with = "reward_model")]
+    pub adapter: Option<PathBuf>,
+    /// Tokenizer for rows of text [default: the model's]
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+    /// Rows, JSONL or a JSON array, gzipped or not; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Do not end text responses with EOS
+    #[arg(long)]
+    pub no_eos: bool,
+    /// Also print the log-prob of each response token
+    #[arg(long, conflicts_with = "reward_model")]
+    pub per_token: bool,
+    /// Tokens per batch, padding included
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub batch_tokens: usize,
+}
+
+/// Scores every row.
+pub fn run(args: &ScoreArgs, globals: &Globals) -> Result<(), Failure> {
+    let device = globals.device()?;
+    match (&args.model, &args.reward_model) {
+        (Some(model), _) => causal::run(args, model, &device, globals),
+        (None, Some(model)) => reward::run(args, model, &device, globals),
+        (None, None) => Err(Failure::usage("one of --model and --reward-model is needed")),
+    }
+}

@@ -1,0 +1,91 @@
+//! What a run tells, as bars and lines; and Ctrl-C.
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bpo_train::{Observer, Stage};
+use serde_json::{Map, Value};
+
+use crate::progress::{self, Progress};
+
+/// Shows a run's progress and listens for Ctrl-C: the first ends the run after the stage, with a
+/// checkpoint; the second leaves at once.
+pub struct Watch {
+    progress: Progress,
+    steps: Option<progress::Stage>,
+    stage: Option<progress::Stage>,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Watch {
+    /// Takes over Ctrl-C.
+    pub fn new(progress: Progress, device: &str) -> Self {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&interrupted);
+        let teller = progress.clone();
+        // Another handler can only be there in a test; then Ctrl-C keeps its default.
+        let _ = ctrlc::set_handler(move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            teller.say("stopping after this step; once more to leave at once (the run can be continued either way)");
+        });
+        progress.say(&format!("device: {device}"));
+        Self { progress, steps: None, stage: None, interrupted }
+    }
+
+    /// Takes the bars away.
+    pub fn finish(&mut self) {
+        self.stage.take().into_iter().chain(self.steps.take()).for_each(progress::Stage::finish);
+    }
+}
+
+/// The metrics worth a place beside the bar, with short names.
+const SHOWN: [(&str, &str); 5] = [
+    ("loss", "loss"),
+    ("objective/scores", "score"),
+    ("rewards/accuracies", "acc"),
+    ("objective/kl", "kl"),
+    ("collect/length", "len"),
+];
+
+impl Observer for Watch {
+    fn begin(&mut self, stage: Stage, total: u64) {
+        let (name, unit) = match stage {
+            Stage::Sample => ("sample", "tokens"),
+            Stage::Judge => ("judge", "pairs"),
+            Stage::Train => ("train", "batches"),
+            Stage::Evaluate => ("evaluate", "tokens"),
+        };
+        self.stage = Some(self.progress.stage(name, total as usize, unit));
+    }
+
+    fn advance(&mut self, done: u64) {
+        if let Some(stage) = &mut self.stage {
+            stage.set(done as usize);
+        }
+    }
+
+    fn end(&mut self) {
+        self.stage.take().into_iter().for_each(progress::Stage::finish);
+    }
+
+    fn step(&mut self, step: u64, total: u64, metrics: &Map<String, Value>) {
+        let steps = self.steps.get_or_insert_with(|| self.progress.stage("steps", total as usize, "steps"));
+        let shown: Vec<String> = SHOWN
+            .iter()
+            .filter_map(|(key, name)| Some(format!("{name} {:.3}", metrics.get(*key)?.as_f64()?)))
+            .collect();
+        steps.message(&shown.join("  "));
+        steps.set(step as usize);
+    }
+
+    fn note(&mut self, line: &str) {
+        self.progress.say(line);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+}

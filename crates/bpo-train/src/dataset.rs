@@ -1,0 +1,153 @@
+use std::collections::HashSet;
+
+use bpo_data::{Counts, Limits, Message, Prompt, PromptRow, ReferenceRow, Tokenizer, fit_prompt, held_out};
+
+use crate::{Error, Recipe};
+
+/// A prompt to sample from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainPrompt {
+    /// Row of the prompts file.
+    pub id: usize,
+    /// What annotators read.
+    pub text: String,
+    /// What the model reads.
+    pub ids: Vec<u32>,
+}
+
+/// A held-out prompt, with a text to win against where there is one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalPrompt {
+    /// The prompt.
+    pub prompt: TrainPrompt,
+    /// A reference response.
+    pub reference: Option<String>,
+}
+
+/// Both sides of a run's prompts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prepared {
+    /// To sample from.
+    pub train: Vec<TrainPrompt>,
+    /// Held out.
+    pub eval: Vec<EvalPrompt>,
+    /// What was kept, cut and left out, in words.
+    pub notes: Vec<String>,
+}
+
+/// Share of the prompts held out when there are no references.
+const HELD_OUT: f64 = 0.125;
+
+/// Splits and tokenises: evaluation prompts are the references' prompts, or an eighth of the prompts
+/// chosen by a hash of their text; no text is on both sides. What was left out is counted in the notes.
+///
+/// # Errors
+/// [`Error::Data`] when nothing is left to train on or a reference has no prompt.
+pub fn prepare(
+    recipe: &Recipe,
+    tokenizer: &Tokenizer,
+    context: usize,
+    prompts: Vec<PromptRow>,
+    references: Option<Vec<ReferenceRow>>,
+) -> Result<Prepared, Error> {
+    let limits = recipe.limits(context);
+    if recipe.apply_chat_template && !tokenizer.has_chat_template() {
+        return Err(Error::Recipe("apply_chat_template: the tokenizer has no chat template".into()));
+    }
+    let mut prepared = Prepared::default();
+    if let Some(references) = &references {
+        prepared.eval = eval_prompts(references, tokenizer, &limits, recipe.eval_size, recipe.apply_chat_template)?;
+    }
+    let mut evaluated: HashSet<String> = prepared.eval.iter().map(|eval| eval.prompt.text.clone()).collect();
+    let (mut counts, mut set_aside) = (Counts::default(), 0);
+    let holds_out = references.is_none() && recipe.eval_size > 0;
+    for row in prompts {
+        let asked = shown(row.prompt, recipe.apply_chat_template);
+        let text = asked.text();
+        let is_new = !evaluated.contains(&text);
+        let hold = holds_out && is_new && held_out(&text, recipe.seed, HELD_OUT);
+        if !is_new || (hold && prepared.eval.len() >= recipe.eval_size) {
+            set_aside += 1;
+            continue;
+        }
+        let Some(ids) = fitted(tokenizer, &asked, &limits, &mut counts)? else { continue };
+        let prompt = TrainPrompt { id: row.id, text, ids };
+        if hold {
+            evaluated.insert(prompt.text.clone());
+            prepared.eval.push(EvalPrompt { prompt, reference: row.reference });
+        } else {
+            prepared.train.push(prompt);
+        }
+    }
+    if prepared.train.is_empty() {
+        return Err(Error::Data(format!("no prompt is left to train on: {counts}, {set_aside} held out")));
+    }
+    prepared.notes = notes(&prepared, &counts, set_aside);
+    Ok(prepared)
+}
+
+fn notes(prepared: &Prepared, counts: &Counts, set_aside: usize) -> Vec<String> {
+    let (train, eval) = (prepared.train.len(), prepared.eval.len());
+    let mut notes = vec![format!("{train} training prompts, {eval} held out for evaluation")];
+    if counts.total_dropped() + counts.truncated > 0 {
+        notes.push(format!("prompts: {counts}"));
+    }
+    if set_aside > 0 {
+        notes.push(format!("{set_aside} more prompts set aside: held out, or the text of one that is evaluated on"));
+    }
+    notes
+}
+
+/// A plain prompt as the user's message of a chat, if asked for.
+fn shown(prompt: Prompt, apply_chat_template: bool) -> Prompt {
+    match prompt {
+        Prompt::Text(text) if apply_chat_template => {
+            let text = text.trim();
+            let text = text.strip_suffix("Assistant:").unwrap_or(text).trim_end();
+            Prompt::Messages(vec![Message::new("user", text)])
+        }
+        other => other,
+    }
+}
+
+/// The first `size` different prompts of `references`, those that fit.
+///
+/// # Errors
+/// [`Error::Data`] when a reference has no prompt.
+pub fn eval_prompts(
+    references: &[ReferenceRow],
+    tokenizer: &Tokenizer,
+    limits: &Limits,
+    size: usize,
+    apply_chat_template: bool,
+) -> Result<Vec<EvalPrompt>, Error> {
+    let (mut eval, mut seen): (Vec<EvalPrompt>, HashSet<String>) = Default::default();
+    for row in references {
+        let Some(prompt) = &row.prompt else {
+            return Err(Error::Data(format!("references, line {}: a reference needs its prompt", row.line)));
+        };
+        let prompt = shown(prompt.clone(), apply_chat_template);
+        let text = prompt.text();
+        if eval.len() >= size || !seen.insert(text.clone()) {
+            continue;
+        }
+        if let Some(ids) = fitted(tokenizer, &prompt, limits, &mut Counts::default())? {
+            eval.push(EvalPrompt {
+                prompt: TrainPrompt { id: row.line, text, ids },
+                reference: Some(row.text.clone()),
+            });
+        }
+    }
+    Ok(eval)
+}
+
+fn fitted(
+    tokenizer: &Tokenizer,
+    prompt: &Prompt,
+    limits: &Limits,
+    counts: &mut Counts,
+) -> Result<Option<Vec<u32>>, Error> {
+    let ids = tokenizer.encode_prompt(prompt)?;
+    let has_bos = tokenizer.bos_id().is_some_and(|bos| ids.first() == Some(&bos));
+    Ok(counts.keep(fit_prompt(ids, limits, has_bos)?))
+}

@@ -1,0 +1,47 @@
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The recipe contradicts itself, the model or the data.
+    #[error("recipe: {0}")]
+    Recipe(String),
+    /// The run directory belongs to another recipe.
+    #[error("{}: this run was started with another recipe:\n{}\nuse another --run-dir, or the same settings", path.display(), differences.join("\n"))]
+    RecipeChanged {
+        /// The run directory.
+        path: std::path::PathBuf,
+        /// One line per key: both values.
+        differences: Vec<String>,
+    },
+    /// The data cannot be trained on.
+    #[error("data: {0}")]
+    Data(String),
+    /// A loss, a gradient or a log-prob is not finite; nothing was updated.
+    #[error("step {step}: {what} is not finite; the weights are unchanged (prompts {prompts:?})")]
+    NonFinite {
+        /// The step.
+        step: u64,
+        /// What is NaN or infinite.
+        what: String,
+        /// Ids of the prompts in the batch.
+        prompts: Vec<usize>,
+    },
+    /// From the model.
+    #[error(transparent)]
+    Model(#[from] bpo_model::Error),
+    /// From the losses.
+    #[error(transparent)]
+    Loss(#[from] bpo_loss::Error),
+    /// From the sampler.
+    #[error(transparent)]
+    Sampler(#[from] bpo_sampler::Error),
+    /// From the data.
+    #[error(transparent)]
+    Rows(#[from] bpo_data::Error),
+    /// From the annotator.
+    #[error(transparent)]
+    Annotator(#[from] bpo_annotate::Error),
+    /// From the run directory.
+    #[error(transparent)]
+    Store(#[from] bpo_store::Error),
+}

@@ -1,0 +1,183 @@
+//! Held-out prompts: responses, scores, win rates, KL to the start.
+use bpo_annotate::{Annotator, Comparison, Item, Verdict};
+use bpo_data::{Group, Tokenizer, packed};
+use bpo_model::Decoder;
+use bpo_sampler::GenerateConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Drawn, Error, EvalPrompt, Interval, Observer, Stage, TrainPrompt, bootstrap_mean,
+    collect::{self, Streams},
+    sequence_logps,
+};
+
+/// What one policy did on the held-out prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// One response per prompt.
+    pub responses: Vec<Drawn>,
+    /// The annotator's score of each, where it gives scores; `None` where it abstained.
+    pub scores: Option<Vec<Option<f64>>>,
+    /// Wins against the reference texts, where there are such.
+    pub reference_wins: Option<Vec<Option<f64>>>,
+    /// Estimate of KL(policy ‖ start), nats per response; only at temperature 1 without filters.
+    pub kl: Option<f64>,
+}
+
+impl Evaluation {
+    /// Texts of the responses.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.responses.iter().flat_map(|drawn| drawn.samples.first()).map(|sample| sample.text.as_str())
+    }
+
+    /// Mean score with its interval.
+    pub fn mean_score(&self, seed: u64) -> Option<Interval> {
+        let scores: Vec<f64> = self.scores.iter().flatten().flatten().copied().collect();
+        bootstrap_mean(&scores, seed)
+    }
+
+    /// Win rate against the references with its interval; ties count half.
+    pub fn reference_win_rate(&self, seed: u64) -> Option<Interval> {
+        let wins: Vec<f64> = self.reference_wins.iter().flatten().flatten().copied().collect();
+        bootstrap_mean(&wins, seed)
+    }
+
+    /// Mean response length in tokens.
+    pub fn mean_length(&self) -> f64 {
+        let lengths: Vec<f64> =
+            self.responses.iter().flat_map(|drawn| &drawn.samples).map(|s| s.tokens.len() as f64).collect();
+        lengths.iter().sum::<f64>() / lengths.len().max(1) as f64
+    }
+
+    /// Share of different responses: 1 is full variety, near 0 is collapse.
+    pub fn distinct(&self) -> f64 {
+        collect::distinct(self.texts())
+    }
+
+    /// Share of responses that ended with EOS.
+    pub fn finished(&self) -> f64 {
+        let samples = || self.responses.iter().flat_map(|drawn| &drawn.samples);
+        samples().filter(|sample| sample.eos).count() as f64 / samples().count().max(1) as f64
+    }
+}
+
+/// Samples and judges held-out prompts, always from the same random streams, so that two policies
+/// differ by their weights alone.
+pub struct Evaluator<'a> {
+    /// Held-out prompts.
+    pub prompts: &'a [EvalPrompt],
+    /// Text ↔ ids.
+    pub tokenizer: &'a Tokenizer,
+    /// When and how to sample.
+    pub generate: GenerateConfig,
+    /// Prompts sampled at once.
+    pub batch: usize,
+    /// Decides the streams.
+    pub seed: u64,
+}
+
+/// Streams of evaluation are those of no training step.
+const EVALUATION_STEP: u64 = u64::MAX;
+
+impl Evaluator<'_> {
+    /// Evaluates `policy`; with `start`, KL to it is estimated.
+    ///
+    /// # Errors
+    /// From sampling, scoring and the annotator.
+    pub fn evaluate(
+        &self,
+        policy: &Decoder,
+        start: Option<&Decoder>,
+        annotator: &mut dyn Annotator,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation, Error> {
+        let prompts: Vec<&TrainPrompt> = self.prompts.iter().map(|eval| &eval.prompt).collect();
+        let streams = Streams { seed: self.seed, step: EVALUATION_STEP, slots: 1 };
+        let responses = collect::sample(
+            policy,
+            self.tokenizer,
+            &prompts,
+            &self.generate,
+            (streams, self.batch),
+            (Stage::Evaluate, observer),
+        )?;
+        let mut evaluation = Evaluation { responses, scores: None, reference_wins: None, kl: None };
+        let texts: Vec<&str> = evaluation.texts().collect();
+        let items: Vec<Item> =
+            prompts.iter().zip(&texts).map(|(prompt, text)| Item::new(prompt.text.as_str(), *text)).collect();
+        let scores = collect::scores(annotator, &items)?;
+        let references: Option<Vec<&str>> = self.prompts.iter().map(|eval| eval.reference.as_deref()).collect();
+        let wins = match references {
+            Some(references) if !references.is_empty() => {
+                Some(win_rate(annotator, &prompts_of(&prompts), &texts, &references)?)
+            }
+            _ => None,
+        };
+        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default();
+        let kl = match start {
+            Some(start) if ancestral && !prompts.is_empty() => Some(self.kl(start, &prompts, &evaluation.responses)?),
+            _ => None,
+        };
+        evaluation.scores = scores.map(|scores| scores.into_iter().map(|s| s.is_finite().then_some(s)).collect());
+        (evaluation.reference_wins, evaluation.kl) = (wins, kl);
+        Ok(evaluation)
+    }
+
+    fn kl(&self, start: &Decoder, prompts: &[&TrainPrompt], responses: &[Drawn]) -> Result<f64, Error> {
+        let pad = self.tokenizer.pad_id().unwrap_or(0);
+        let mut total = 0.0;
+        for (prompts, responses) in prompts.chunks(self.batch).zip(responses.chunks(self.batch)) {
+            let groups: Vec<Group<'_>> = prompts
+                .iter()
+                .zip(responses)
+                .map(|(prompt, drawn)| Group {
+                    prompt: &prompt.ids,
+                    completions: drawn.samples.iter().map(|s| s.tokens.as_slice()).collect(),
+                })
+                .collect();
+            let scored = sequence_logps(start, &packed(&groups, pad, longest(&groups))?)?;
+            let sampled = responses.iter().flat_map(|drawn| &drawn.samples);
+            total += sampled.zip(&scored.sums).map(|(s, &sum)| f64::from(s.logp() - sum)).sum::<f64>();
+        }
+        Ok(total / prompts.len() as f64)
+    }
+}
+
+/// Tokens of the longest prompt with all its completions: the row length that packing needs.
+pub(crate) fn longest(groups: &[Group<'_>]) -> usize {
+    let tokens = |group: &Group<'_>| group.prompt.len() + group.completions.iter().map(|c| c.len()).sum::<usize>();
+    groups.iter().map(tokens).max().unwrap_or(1)
+}
+
+fn prompts_of<'a>(prompts: &[&'a TrainPrompt]) -> Vec<&'a str> {
+    prompts.iter().map(|prompt| prompt.text.as_str()).collect()
+}
+
+/// 1 where `ours` is preferred, 0 where `theirs` is, ½ for a tie, `None` for an abstention.
+///
+/// # Errors
+/// From the annotator.
+pub fn win_rate(
+    annotator: &mut dyn Annotator,
+    prompts: &[&str],
+    ours: &[&str],
+    theirs: &[&str],
+) -> Result<Vec<Option<f64>>, Error> {
+    let comparisons: Vec<Comparison> = prompts
+        .iter()
+        .zip(ours.iter().zip(theirs))
+        .map(|(prompt, (ours, theirs))| Comparison {
+            prompt: (*prompt).into(),
+            first: (*ours).into(),
+            second: (*theirs).into(),
+        })
+        .collect();
+    let judgements = annotator.compare(&comparisons)?;
+    let win = |verdict| match verdict {
+        Verdict::First => Some(1.0),
+        Verdict::Second => Some(0.0),
+        Verdict::Tie => Some(0.5),
+        Verdict::Abstain(_) => None,
+    };
+    Ok(judgements.into_iter().map(|judgement| win(judgement.verdict)).collect())
+}

@@ -1,0 +1,44 @@
+use serde_json::{Map, Value};
+
+/// A part of a step that lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Sampling completions.
+    Sample,
+    /// Asking the annotator.
+    Judge,
+    /// Scoring, backward and the optimiser.
+    Train,
+    /// Sampling and judging held-out prompts.
+    Evaluate,
+}
+
+/// Is told what happens in a run, and may ask it to stop.
+pub trait Observer {
+    /// `stage` begins; it will advance to `total`.
+    fn begin(&mut self, stage: Stage, total: u64);
+    /// The stage has reached `done`.
+    fn advance(&mut self, done: u64);
+    /// The stage is over.
+    fn end(&mut self);
+    /// Step `step` of `total` is done, with the metrics that went to `metrics.jsonl`.
+    fn step(&mut self, step: u64, total: u64, metrics: &Map<String, Value>);
+    /// Something worth a line.
+    fn note(&mut self, line: &str);
+    /// Asked between stages; `true` saves a checkpoint and returns.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn begin(&mut self, _: Stage, _: u64) {}
+    fn advance(&mut self, _: u64) {}
+    fn end(&mut self) {}
+    fn step(&mut self, _: u64, _: u64, _: &Map<String, Value>) {}
+    fn note(&mut self, _: &str) {}
+}

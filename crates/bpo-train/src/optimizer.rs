@@ -1,0 +1,139 @@
+use std::collections::BTreeMap;
+
+use bpo_model::Parameters;
+use burn::tensor::Tensor;
+
+/// AdamW and clipping, with torch's meaning of every number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Decay of the mean gradient.
+    pub beta1: f64,
+    /// Decay of the mean squared gradient.
+    pub beta2: f64,
+    /// Added to the root of the latter.
+    pub epsilon: f64,
+    /// Decoupled: weights shrink by `rate · weight_decay`, outside the gradient.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global norm; 0 leaves them.
+    pub max_grad_norm: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 1.0 }
+    }
+}
+
+/// Gradients of one step by parameter name, added up over its micro-batches.
+#[derive(Debug, Clone, Default)]
+pub struct Gradients(BTreeMap<String, Tensor<2>>);
+
+impl Gradients {
+    /// Adds what a backward pass left on `leaves`.
+    pub fn add(&mut self, leaves: &Parameters, gradients: &mut burn::tensor::Gradients) {
+        for (name, leaf) in leaves.iter() {
+            if let Some(gradient) = leaf.grad_remove(gradients) {
+                let sum = match self.0.remove(name) {
+                    Some(sum) => sum + gradient,
+                    None => gradient,
+                };
+                self.0.insert(name.to_string(), sum);
+            }
+        }
+    }
+
+    /// The gradient of a parameter.
+    pub fn get(&self, name: &str) -> Option<&Tensor<2>> {
+        self.0.get(name)
+    }
+
+    /// Euclidean norm over all parameters together, read from the device once. (Burn's own clipping
+    /// works on each tensor for itself, which is another algorithm.)
+    pub fn norm(&self) -> f64 {
+        if self.0.is_empty() {
+            return 0.0;
+        }
+        let squares = self.0.values().map(|gradient| (gradient.clone() * gradient.clone()).sum()).collect();
+        let squares: Vec<f32> = Tensor::<1>::cat(squares, 0).try_into_vec_as().unwrap_or_else(|_| vec![f32::NAN]);
+        squares.iter().map(|&square| f64::from(square)).sum::<f64>().sqrt()
+    }
+}
+
+/// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over named matrices. Its state is two more sets of
+/// [`Parameters`] and a counter, so that a checkpoint holds all of it.
+#[derive(Debug, Clone)]
+pub struct AdamW {
+    config: AdamWConfig,
+    /// Mean gradients.
+    pub(crate) first: Parameters,
+    /// Mean squared gradients.
+    pub(crate) second: Parameters,
+    /// Updates so far.
+    pub(crate) updates: u64,
+}
+
+impl AdamW {
+    /// A new optimiser.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self { config, first: Parameters::new(), second: Parameters::new(), updates: 0 }
+    }
+
+    /// One update at learning rate `rate`; `norm` is [`Gradients::norm`], computed once by the caller who
+    /// checks that it is finite. Parameters without a gradient stay.
+    #[must_use]
+    pub fn step(&mut self, parameters: &Parameters, gradients: &Gradients, norm: f64, rate: f64) -> Parameters {
+        self.updates += 1;
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay, max_grad_norm } = self.config;
+        let clip = if max_grad_norm > 0.0 && norm > max_grad_norm { max_grad_norm / (norm + 1e-6) } else { 1.0 };
+        let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
+        let (rate1, root2) = (rate / correction(beta1), correction(beta2).sqrt());
+        parameters.map(|name, weight| {
+            let Some(gradient) = gradients.get(name) else { return weight };
+            let gradient = gradient.clone() * clip;
+            let first = decayed(self.first.get(name), gradient.clone(), beta1);
+            let second = decayed(self.second.get(name), gradient.clone() * gradient, beta2);
+            let step = first.clone() / (second.clone().sqrt() / root2 + epsilon) * rate1;
+            self.first.insert(name.to_string(), first);
+            self.second.insert(name.to_string(), second);
+            let weight = if weight_decay > 0.0 { weight * (1.0 - rate * weight_decay) } else { weight };
+            weight - step
+        })
+    }
+}
+
+fn decayed(mean: Option<&Tensor<2>>, value: Tensor<2>, beta: f64) -> Tensor<2> {
+    match mean {
+        Some(mean) => mean.clone() * beta + value * (1.0 - beta),
+        None => value * (1.0 - beta),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// torch 2.9.1: AdamW(lr=0.1, weight_decay=0.01) on w = [1, -2], gradients [0.5, -1], [0.1, 3] after
+    /// clip_grad_norm_(1.0), two steps.
+    #[test]
+    fn two_steps_are_torchs() {
+        let device = Device::flex();
+        let config = AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(config);
+        let mut parameters = Parameters::new();
+        parameters.insert("w".into(), Tensor::from_floats([[1.0, -2.0]], &device));
+        for gradient in [[0.5, -1.0], [0.1, 3.0]] {
+            let mut gradients = Gradients::default();
+            gradients.0.insert("w".into(), Tensor::from_floats([gradient], &device));
+            let norm = gradients.norm();
+            parameters = optimizer.step(&parameters, &gradients, norm, 0.1);
+        }
+        let weights: Vec<f32> = parameters.get("w").unwrap().clone().try_into_vec_as().unwrap();
+        for (weight, torch) in weights.iter().zip(TORCH) {
+            assert!((weight - torch).abs() < 2e-6, "{weights:?}");
+        }
+    }
+
+    const TORCH: [f32; 2] = [0.825_749_7, -1.906_893_5];
+}

@@ -1,0 +1,599 @@
+//! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
+use std::time::Instant;
+
+use bpo_annotate::{Annotator, Judgement};
+use bpo_data::{Group, PromptRow, ReferenceRow, Tokenizer, packed};
+use bpo_loss::{Objective, PairLogps, PairMetrics};
+use bpo_model::{Adapter, Decoder, WeightDtype, write_model};
+use bpo_sampler::GenerateConfig;
+use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Drawn, Error, EvalPrompt, Evaluation, Evaluator, Gradients, Interval, LearningRate, Observer, Recipe, Reference,
+    RefreshSchedule, Sample, Scored, Stage, TrainPrompt, Trainable, backward, bootstrap_mean,
+    collect::{self, Pair, Streams},
+    dataset::{Prepared, prepare},
+    evaluate::{longest, win_rate},
+    sequence_logps,
+    state::{Behaviour, State},
+};
+
+/// What a run works on, read and ready.
+pub struct Inputs {
+    /// The frozen base (for full fine-tuning: the start).
+    pub base: Decoder,
+    /// What `base_model_name_or_path` shall say in the written adapter.
+    pub base_name: String,
+    /// An adapter to start from.
+    pub adapter: Option<Adapter>,
+    /// Text ↔ ids.
+    pub tokenizer: Tokenizer,
+    /// Prompts.
+    pub prompts: Vec<PromptRow>,
+    /// Held-out prompts with reference texts.
+    pub references: Option<Vec<ReferenceRow>>,
+    /// Who prefers.
+    pub annotator: Box<dyn Annotator + Send>,
+    /// Tokenizer files written beside a fully fine-tuned model: name and bytes.
+    pub companions: Vec<(String, Vec<u8>)>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// All steps are done; the trained policy is in the run directory.
+    Finished(Box<Report>),
+    /// Stopped by the observer after this many steps; the same command goes on.
+    Interrupted(u64),
+}
+
+/// What the run came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Steps done.
+    pub steps: u64,
+    /// Pairs trained on.
+    pub pairs: u64,
+    /// Pairs that did not train, by reason.
+    pub dropped: std::collections::BTreeMap<String, u64>,
+    /// The annotator's name.
+    pub annotator: String,
+    /// Held-out prompts.
+    pub eval_prompts: usize,
+    /// Mean score before and after.
+    pub scores: Option<[Interval; 2]>,
+    /// Win rate against the reference texts before and after.
+    pub reference_win_rate: Option<[Interval; 2]>,
+    /// Win rate of the trained policy against the start; ties count half.
+    pub win_rate: Option<Interval>,
+    /// KL(trained ‖ start), nats per response.
+    pub kl: Option<f64>,
+    /// Mean response length in tokens before and after.
+    pub length: [f64; 2],
+    /// Share of different responses before and after.
+    pub distinct: [f64; 2],
+    /// Held-out responses of both.
+    pub samples: Vec<SamplePair>,
+    /// Where the trained policy lies, inside the run directory.
+    pub output: String,
+}
+
+/// One held-out prompt, answered before and after.
+#[derive(Debug, Clone, Serialize)]
+pub struct SamplePair {
+    /// The prompt.
+    pub prompt: String,
+    /// The start's response.
+    pub before: String,
+    /// The trained policy's.
+    pub after: String,
+    /// Their scores.
+    pub scores: Option<[f64; 2]>,
+}
+
+/// Sample pairs in a report.
+const SAMPLE_PAIRS: usize = 3;
+
+/// Runs, or continues, what `recipe` says in `run`, and leaves the trained policy there.
+///
+/// # Errors
+/// [`Error`]; whatever is durable in the run directory stays, and the same call goes on from it.
+pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Outcome, Error> {
+    recipe.validate()?;
+    let mut run = Run::open(recipe, inputs, dir, observer)?;
+    let before = run.evaluation(0, "eval/start", observer)?;
+    while run.state.step < run.total {
+        if observer.interrupted() {
+            run.state.save(&mut run.checkpoints)?;
+            return Ok(Outcome::Interrupted(run.state.step));
+        }
+        let metrics = run.step(observer)?;
+        run.metrics.append(&Value::Object(metrics.clone()))?;
+        observer.step(run.state.step, run.total, &metrics);
+        if run.state.step.is_multiple_of(recipe.save_steps) || run.state.step == run.total {
+            run.state.save(&mut run.checkpoints)?;
+        }
+    }
+    let after = run.evaluation(run.total, "eval/end", observer)?;
+    let report = run.finish(dir, before, after)?;
+    Ok(Outcome::Finished(Box::new(report)))
+}
+
+struct Run<'a> {
+    recipe: &'a Recipe,
+    base: Decoder,
+    base_name: String,
+    companions: Vec<(String, Vec<u8>)>,
+    tokenizer: Tokenizer,
+    annotator: Box<dyn Annotator + Send>,
+    objective: Objective,
+    schedule: RefreshSchedule,
+    rate: LearningRate,
+    order: bpo_data::PromptOrder,
+    prompts: Vec<TrainPrompt>,
+    eval: Vec<EvalPrompt>,
+    total: u64,
+    /// The policy before step 0.
+    initial: Trainable,
+    state: State,
+    journal: Journal,
+    checkpoints: Checkpoints,
+    metrics: MetricsLog,
+}
+
+impl<'a> Run<'a> {
+    fn open(recipe: &'a Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
+        let Inputs { base, base_name, adapter, tokenizer, prompts, references, annotator, companions } = inputs;
+        let context = base.config().max_position_embeddings;
+        let Prepared { train: prompts, eval, notes } = prepare(recipe, &tokenizer, context, prompts, references)?;
+        notes.iter().for_each(|note| observer.note(note));
+        let initial = match (recipe.use_peft, adapter) {
+            (true, Some(mut adapter)) => {
+                adapter.config.lora_dropout = recipe.lora_dropout;
+                Trainable::Lora(adapter)
+            }
+            (true, None) => Trainable::Lora(Adapter::new(&base, recipe.lora(), recipe.seed)?),
+            (false, _) => Trainable::Full(base.parameters()),
+        };
+        let total = recipe.steps(prompts.len());
+        let schedule = RefreshSchedule::new(recipe.collection_phases, total);
+        let mut checkpoints = dir.checkpoints()?;
+        let latest = checkpoints.latest()?;
+        for set in checkpoints.quarantined() {
+            observer.note(&format!("damaged checkpoint set aside: {set:?}"));
+        }
+        let start = State::new(initial.clone(), recipe.adamw());
+        let state = match &latest {
+            Some(checkpoint) => State::load(&start, checkpoint, recipe.adamw(), &base.device())?,
+            None => start,
+        };
+        let journal = dir.journal()?;
+        if state.step > 0 || !journal.is_empty() {
+            observer.note(&format!("continuing after step {} of {total}", state.step));
+        }
+        observer.note(&describe(recipe, &initial, total, &schedule));
+        let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
+        Ok(Self {
+            objective: recipe.objective()?,
+            rate: recipe.rate(total),
+            order: bpo_data::PromptOrder::new(prompts.len(), recipe.seed),
+            recipe,
+            base,
+            base_name,
+            companions,
+            tokenizer,
+            annotator,
+            schedule,
+            prompts,
+            eval,
+            total,
+            initial,
+            state,
+            journal,
+            checkpoints,
+            metrics,
+        })
+    }
+
+    /// Online BPO (Xu et al. 2024, arXiv:2406.12168, Algorithm 1). One step, one line per stage.
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
+        let (step, started) = (self.state.step, Instant::now());
+        if self.schedule.due(step) {
+            self.state.behaviour = Behaviour { policy: self.state.policy.clone(), taken_at: step };
+        }
+        let order = self.order.at(step, self.recipe.prompts_per_step());
+        let chosen: Vec<TrainPrompt> = order.into_iter().map(|index| self.prompts[index].clone()).collect();
+        let prompts: Vec<&TrainPrompt> = chosen.iter().collect();
+        let drawn = self.sampled(step, &prompts, observer)?;
+        let sampled = started.elapsed();
+        let judgements = self.judged(step, &prompts, &drawn, observer)?;
+        let judged = started.elapsed();
+        let (pairs, dropped) = collect::pairs(&prompts, &drawn, &judgements)?;
+        let trained = self.train(step, &pairs, observer)?;
+        let seconds =
+            [sampled, judged - sampled, started.elapsed() - judged, started.elapsed()].map(|t| t.as_secs_f64());
+
+        self.state.counters.pairs += pairs.len() as u64;
+        for reason in &dropped {
+            *self.state.counters.dropped.entry(reason.clone()).or_default() += 1;
+        }
+        self.state.step += 1;
+        let mut metrics = Map::new();
+        metrics.insert("step".into(), json!(self.state.step));
+        metrics.insert("phase".into(), json!(self.schedule.phase(step)));
+        metrics.insert("behaviour/taken_at".into(), json!(self.state.behaviour.taken_at));
+        trained.describe(&mut metrics);
+        describe_collection(&drawn, &judgements, pairs.len(), &mut metrics);
+        for (name, seconds) in ["time/sample", "time/judge", "time/train", "time/step"].into_iter().zip(seconds) {
+            metrics.insert(name.into(), json!(rounded(seconds)));
+        }
+        if let Some(mebibytes) = peak_rss_mib() {
+            metrics.insert("memory/peak_rss_mib".into(), json!(mebibytes));
+        }
+        Ok(metrics)
+    }
+
+    fn sampled(
+        &mut self,
+        step: u64,
+        prompts: &[&TrainPrompt],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Drawn>, Error> {
+        let streams = Streams { seed: self.recipe.seed, step, slots: self.recipe.samples_per_prompt as u64 };
+        let config = self.generate_config(self.recipe.temperature);
+        let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
+        self.journal.once(step, "sampled", || {
+            let policy = behaviour.model(base)?;
+            let batch = (streams, prompts.len());
+            collect::sample(&policy, tokenizer, prompts, &config, batch, (Stage::Sample, observer))
+        })
+    }
+
+    fn judged(
+        &mut self,
+        step: u64,
+        prompts: &[&TrainPrompt],
+        drawn: &[Drawn],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Judgement>, Error> {
+        let (annotator, penalty) = (&mut self.annotator, self.recipe.missing_eos_penalty);
+        self.journal.once(step, "judged", || {
+            observer.begin(Stage::Judge, drawn.len() as u64);
+            let judgements = collect::judge(annotator, prompts, drawn, penalty)?;
+            observer.end();
+            Ok(judgements)
+        })
+    }
+
+    /// Gradients over the step's pairs in micro-batches, then one update. The loss is the mean over all
+    /// pairs of the step, however they are cut into micro-batches.
+    fn train(&mut self, step: u64, pairs: &[Pair<'_>], observer: &mut dyn Observer) -> Result<Trained, Error> {
+        let mut trained = Trained { rate: self.rate.at(step), ..Trained::default() };
+        if pairs.is_empty() {
+            return Ok(trained);
+        }
+        let refreshed = self.state.behaviour.taken_at == step && !self.state.policy.has_dropout();
+        let mut gradients = Gradients::default();
+        let size = self.recipe.per_device_train_batch_size;
+        observer.begin(Stage::Train, pairs.len().div_ceil(size) as u64);
+        for (index, micro) in pairs.chunks(size).enumerate() {
+            if self.state.policy.has_dropout() {
+                self.base.device().seed(mixed(self.recipe.seed, step, index as u64));
+            }
+            let batch = Batch::of(micro, self.tokenizer.pad_id().unwrap_or(0))?;
+            let reference = self.reference(&batch)?; // ← the behaviour's own log-probs: this makes it BPO
+            let (policy, leaves) = self.state.policy.tracked(&self.base)?;
+            let mut losses = Losses::default();
+            let (scored, mut grads) = backward(&policy, &batch.layout, |scored| {
+                losses = self.losses(scored, &reference, pairs.len(), step, micro)?;
+                Ok(losses.slopes.clone())
+            })?;
+            gradients.add(&leaves, &mut grads);
+            trained.add(&scored, &reference, &batch, &losses, self.objective.beta, refreshed);
+            observer.advance(index as u64 + 1);
+        }
+        observer.end();
+        trained.grad_norm = gradients.norm();
+        if !trained.grad_norm.is_finite() {
+            return Err(non_finite(step, "the gradient norm", pairs));
+        }
+        let parameters = self.state.policy.parameters();
+        let updated = self.state.optimizer.step(parameters, &gradients, trained.grad_norm, trained.rate);
+        self.state.policy = self.state.policy.with_parameters(updated);
+        trained.pairs = pairs.len();
+        Ok(trained)
+    }
+
+    /// Σ log-probs of every sequence under the reference. The behaviour's came with the samples: no
+    /// forward pass, no second model.
+    fn reference(&self, batch: &Batch<'_>) -> Result<Vec<f32>, Error> {
+        match self.recipe.reference {
+            Reference::Behaviour => Ok(batch.sampled.clone()),
+            Reference::Initial => Ok(sequence_logps(&self.initial.model(&self.base)?, &batch.layout)?.sums),
+        }
+    }
+
+    /// The losses of a micro-batch and dL/d(Σ log-prob) of its sequences, L being the mean over `pairs`.
+    fn losses(
+        &self,
+        scored: &Scored,
+        reference: &[f32],
+        pairs: usize,
+        step: u64,
+        micro: &[Pair<'_>],
+    ) -> Result<Losses, Error> {
+        let device = self.base.device().autodiff();
+        let side = |values: &[f32], side: usize| -> Tensor<1> { vector(values.iter().skip(side).step_by(2), &device) };
+        let lengths: Vec<f32> = scored.lengths.iter().map(|&length| length as f32).collect();
+        let (chosen, rejected) = (side(&scored.sums, 0).require_grad(), side(&scored.sums, 1).require_grad());
+        let policy =
+            PairLogps::new(chosen.clone(), rejected.clone())?.with_lengths(side(&lengths, 0), side(&lengths, 1))?;
+        let reference = PairLogps::new(side(reference, 0), side(reference, 1))?;
+        let losses = self.objective.losses(&policy, &reference)?;
+        let values = host(losses.clone().inner());
+        let gradients = (losses.sum() / pairs as f64).backward();
+        let slope = |leaf: &Tensor<1>| leaf.grad(&gradients).map(host).unwrap_or_else(|| vec![0.0; micro.len()]);
+        let slopes: Vec<f32> = slope(&chosen)
+            .into_iter()
+            .zip(slope(&rejected))
+            .flat_map(|(chosen, rejected)| [chosen, rejected])
+            .collect();
+        if values.iter().chain(&slopes).any(|value| !value.is_finite()) || slopes.len() != scored.sums.len() {
+            return Err(non_finite(step, "the loss", micro));
+        }
+        Ok(Losses { total: values.iter().map(|&loss| f64::from(loss)).sum(), slopes })
+    }
+
+    fn generate_config(&self, temperature: f64) -> GenerateConfig {
+        GenerateConfig {
+            max_new_tokens: self.recipe.max_new_tokens,
+            sampling: self.recipe.sampling(temperature),
+            eos_ids: self.tokenizer.eos_ids().to_vec(),
+            sampled_vocab: Some(self.tokenizer.vocab_size()),
+        }
+    }
+
+    fn evaluation(&mut self, step: u64, kind: &str, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
+        let evaluator = Evaluator {
+            prompts: &self.eval,
+            tokenizer: &self.tokenizer,
+            generate: self.generate_config(self.recipe.eval_temperature),
+            batch: self.recipe.per_device_eval_batch_size,
+            seed: self.recipe.seed,
+        };
+        let (annotator, base, initial, policy) = (&mut self.annotator, &self.base, &self.initial, &self.state.policy);
+        self.journal.once(step, kind, || {
+            let start = initial.model(base)?;
+            if step == 0 {
+                return evaluator.evaluate(&start, None, annotator, observer);
+            }
+            evaluator.evaluate(&policy.model(base)?, Some(&start), annotator, observer)
+        })
+    }
+
+    fn finish(&mut self, dir: &RunDir, before: Evaluation, after: Evaluation) -> Result<Report, Error> {
+        let output = export(dir, &self.state.policy, &self.base, &self.base_name, &self.companions)?;
+        let seed = self.recipe.seed;
+        let texts = |evaluation: &Evaluation| evaluation.texts().map(str::to_string).collect::<Vec<_>>();
+        let (start, end) = (texts(&before), texts(&after));
+        let (start, end): (Vec<&str>, Vec<&str>) =
+            (start.iter().map(String::as_str).collect(), end.iter().map(String::as_str).collect());
+        let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
+        let wins: Vec<Option<f64>> =
+            self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?;
+        let both = |of: &dyn Fn(&Evaluation) -> Option<Interval>| Some([of(&before)?, of(&after)?]);
+        let report = Report {
+            steps: self.total,
+            pairs: self.state.counters.pairs,
+            dropped: self.state.counters.dropped.clone(),
+            annotator: self.annotator.name(),
+            eval_prompts: self.eval.len(),
+            scores: both(&|evaluation| evaluation.mean_score(seed)),
+            reference_win_rate: both(&|evaluation| evaluation.reference_win_rate(seed)),
+            win_rate: bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), seed),
+            kl: after.kl,
+            length: [before.mean_length(), after.mean_length()],
+            distinct: [before.distinct(), after.distinct()],
+            samples: sample_pairs(&prompts, &before, &after),
+            output,
+        };
+        let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
+        dir.mark_finished(&value)?;
+        Ok(report)
+    }
+}
+
+/// Writes what was trained into the run: a PEFT folder `adapter/`, or a Hugging Face folder `model/` in
+/// f32, training's own precision.
+pub(crate) fn export(
+    dir: &RunDir,
+    policy: &Trainable,
+    base: &Decoder,
+    base_name: &str,
+    companions: &[(String, Vec<u8>)],
+) -> Result<String, Error> {
+    let (folder, files): (&str, [(&str, Vec<u8>); 2]) = match policy {
+        Trainable::Lora(adapter) => ("adapter", adapter.to_peft(base_name)?),
+        Trainable::Full(_) => ("model", write_model(&policy.model(base)?, WeightDtype::F32)?),
+    };
+    for (name, bytes) in &files {
+        dir.write(&format!("{folder}/{name}"), bytes)?;
+    }
+    if folder == "model" {
+        for (name, bytes) in companions {
+            dir.write(&format!("model/{name}"), bytes)?;
+        }
+    }
+    Ok(folder.into())
+}
+
+/// Pairs laid out for scoring; sequence 2i is pair i's chosen completion, 2i + 1 its rejected one.
+struct Batch<'a> {
+    pairs: &'a [Pair<'a>],
+    layout: bpo_data::Layout,
+    /// Σ log-probs recorded while sampling, `[sequences]`.
+    sampled: Vec<f32>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(pairs: &'a [Pair<'a>], pad: u32) -> Result<Self, Error> {
+        let group = |pair: &'a Pair<'a>| Group {
+            prompt: &pair.prompt.ids,
+            completions: vec![&pair.chosen.tokens, &pair.rejected.tokens],
+        };
+        let groups: Vec<Group<'_>> = pairs.iter().map(group).collect();
+        let layout = packed(&groups, pad, longest(&groups))?;
+        let sampled = pairs.iter().flat_map(|pair| [pair.chosen.logp(), pair.rejected.logp()]).collect();
+        Ok(Self { pairs, layout, sampled })
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Losses {
+    /// Σ over the micro-batch's pairs.
+    total: f64,
+    /// `[sequences]`.
+    slopes: Vec<f32>,
+}
+
+/// Sums over a step's micro-batches.
+#[derive(Debug, Clone, Default)]
+struct Trained {
+    pairs: usize,
+    loss: f64,
+    metrics: PairMetrics,
+    kl: f64,
+    entropy: f64,
+    gap: Option<f64>,
+    grad_norm: f64,
+    rate: f64,
+}
+
+impl Trained {
+    fn add(
+        &mut self,
+        scored: &Scored,
+        reference: &[f32],
+        batch: &Batch<'_>,
+        losses: &Losses,
+        beta: f64,
+        refreshed: bool,
+    ) {
+        let side = |values: &[f32], side: usize| values.iter().skip(side).step_by(2).copied().collect::<Vec<f32>>();
+        let policy = [side(&scored.sums, 0), side(&scored.sums, 1)];
+        let anchor = [side(reference, 0), side(reference, 1)];
+        self.metrics.add(&PairMetrics::of([&policy[0], &policy[1]], [&anchor[0], &anchor[1]], beta));
+        self.loss += losses.total;
+        self.kl += scored.sums.iter().zip(reference).map(|(policy, anchor)| f64::from(policy - anchor)).sum::<f64>();
+        self.entropy -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+        if refreshed {
+            // The policy is the behaviour: what differs is rounding between sampling and scoring.
+            let gap = scored.sums.iter().zip(&batch.sampled).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
+            *self.gap.get_or_insert(0.0) += gap;
+        }
+        self.pairs += batch.pairs.len();
+    }
+
+    fn describe(&self, metrics: &mut Map<String, Value>) {
+        metrics.insert("learning_rate".into(), json!(self.rate));
+        if self.pairs == 0 {
+            return;
+        }
+        let (pairs, sequences) = (self.pairs as f64, 2.0 * self.pairs as f64);
+        metrics.insert("loss".into(), json!(self.loss / pairs));
+        metrics.insert("grad_norm".into(), json!(self.grad_norm));
+        for (name, value) in self.metrics.means() {
+            metrics.insert(name.into(), json!(value));
+        }
+        metrics.insert("objective/kl".into(), json!(self.kl / sequences));
+        metrics.insert("objective/entropy".into(), json!(self.entropy / sequences));
+        if let Some(gap) = self.gap {
+            metrics.insert("collect/logp_gap".into(), json!(gap / sequences));
+        }
+    }
+}
+
+fn describe_collection(drawn: &[Drawn], judgements: &[Judgement], pairs: usize, metrics: &mut Map<String, Value>) {
+    let samples: Vec<&Sample> = drawn.iter().flat_map(|drawn| &drawn.samples).collect();
+    let mean = |sum: f64| sum / samples.len().max(1) as f64;
+    metrics.insert("collect/pairs".into(), json!(pairs));
+    metrics.insert("collect/length".into(), json!(mean(samples.iter().map(|s| s.tokens.len() as f64).sum())));
+    metrics.insert("collect/distinct".into(), json!(collect::distinct(samples.iter().map(|s| s.text.as_str()))));
+    metrics.insert("val/contain_eos_token".into(), json!(mean(samples.iter().filter(|s| s.eos).count() as f64)));
+    let scores: Vec<[f64; 2]> = judgements.iter().filter_map(|judgement| judgement.scores).collect();
+    if !scores.is_empty() {
+        let count = scores.len() as f64;
+        let sum: f64 = scores.iter().map(|[a, b]| (a + b) / 2.0).sum();
+        let margin: f64 = scores.iter().map(|[a, b]| (a - b).abs()).sum();
+        metrics.insert("objective/scores".into(), json!(sum / count));
+        metrics.insert("objective/scores_margin".into(), json!(margin / count));
+    }
+}
+
+fn sample_pairs(prompts: &[&str], before: &Evaluation, after: &Evaluation) -> Vec<SamplePair> {
+    let score = |evaluation: &Evaluation, index: usize| evaluation.scores.as_ref()?.get(index).copied().flatten();
+    prompts
+        .iter()
+        .zip(before.texts().zip(after.texts()))
+        .enumerate()
+        .take(SAMPLE_PAIRS)
+        .map(|(index, (prompt, (old, new)))| SamplePair {
+            prompt: (*prompt).to_string(),
+            before: old.to_string(),
+            after: new.to_string(),
+            scores: score(before, index).zip(score(after, index)).map(|(old, new)| [old, new]),
+        })
+        .collect()
+}
+
+fn describe(recipe: &Recipe, initial: &Trainable, total: u64, schedule: &RefreshSchedule) -> String {
+    let reference = match recipe.reference {
+        Reference::Behaviour => "the behaviour policy (BPO)",
+        Reference::Initial => "the initial policy (online DPO)",
+    };
+    format!(
+        "{} loss, beta {}; reference: {reference}; behaviour refreshed every {} of {total} steps; \
+         {} trainable parameters",
+        recipe.loss_type,
+        recipe.beta,
+        schedule.interval(),
+        initial.parameters().count()
+    )
+}
+
+fn non_finite(step: u64, what: &str, pairs: &[Pair<'_>]) -> Error {
+    let prompts = pairs.iter().map(|pair| pair.prompt.id).collect();
+    Error::NonFinite { step, what: what.into(), prompts }
+}
+
+fn vector<'v>(values: impl Iterator<Item = &'v f32>, device: &Device) -> Tensor<1> {
+    let values: Vec<f32> = values.copied().collect();
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+fn host(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.try_into_vec_as().unwrap_or_default()
+}
+
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1e4).round() / 1e4
+}
+
+/// One number of three (SplitMix64's finaliser).
+pub(crate) fn mixed(seed: u64, step: u64, index: u64) -> u64 {
+    let mut x = seed ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index.wrapping_mul(0xD1B5_4A32_D192_ED03);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// Peak resident memory of this process, where the system tells (Linux).
+pub(crate) fn peak_rss_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
+}

@@ -1,0 +1,100 @@
+use crate::{CollectionPhases, LrScheduler};
+
+/// When the behaviour policy is refreshed: F times in T steps, the start included.
+///
+/// Xu et al. 2024, arXiv:2406.12168, section 3: the behaviour becomes the policy every K = T/F steps.
+/// F = 1 is offline, F = T on-policy. K is rounded up, so that no more than F phases occur.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshSchedule {
+    interval: u64,
+}
+
+impl RefreshSchedule {
+    /// `phases` of data collection in `steps` steps.
+    pub fn new(phases: CollectionPhases, steps: u64) -> Self {
+        let phases = match phases {
+            CollectionPhases::EveryStep => steps,
+            CollectionPhases::Count(phases) => phases,
+        };
+        Self { interval: steps.div_ceil(phases.max(1)).max(1) }
+    }
+
+    /// Whether the behaviour is refreshed before this step is sampled.
+    pub fn due(&self, step: u64) -> bool {
+        step.is_multiple_of(self.interval)
+    }
+
+    /// The data-collection phase a step lies in, from 0.
+    pub fn phase(&self, step: u64) -> u64 {
+        step / self.interval
+    }
+
+    /// Steps between two refreshes.
+    pub fn interval(&self) -> u64 {
+        self.interval
+    }
+}
+
+/// The learning rate by step, as transformers' schedules have it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRate {
+    /// Highest rate.
+    pub peak: f64,
+    /// Its course after warm-up.
+    pub scheduler: LrScheduler,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Steps in all.
+    pub total: u64,
+}
+
+impl LearningRate {
+    /// Rate of step `step` (from 0).
+    pub fn at(&self, step: u64) -> f64 {
+        if step < self.warmup {
+            return self.peak * step as f64 / self.warmup.max(1) as f64;
+        }
+        let left = self.total.saturating_sub(self.warmup).max(1) as f64;
+        let done = (step - self.warmup) as f64 / left;
+        let share = match self.scheduler {
+            LrScheduler::Constant => 1.0,
+            LrScheduler::Linear => 1.0 - done,
+            LrScheduler::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+        };
+        self.peak * share.max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_papers_schedules() {
+        let refreshes = |phases, steps| {
+            let schedule = RefreshSchedule::new(phases, steps);
+            (0..steps).filter(|&step| schedule.due(step)).collect::<Vec<_>>()
+        };
+        assert_eq!(refreshes(CollectionPhases::Count(1), 625), [0]);
+        assert_eq!(refreshes(CollectionPhases::Count(2), 625), [0, 313]);
+        assert_eq!(refreshes(CollectionPhases::EveryStep, 625).len(), 625);
+    }
+
+    #[test]
+    fn the_linear_rate_ends_at_zero_and_warm_up_starts_there() {
+        let rate = LearningRate { peak: 2.0, scheduler: LrScheduler::Linear, warmup: 4, total: 12 };
+        assert_eq!([0, 2, 4, 8, 12].map(|step| rate.at(step)), [0.0, 1.0, 2.0, 1.0, 0.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_at_most_f_phases_and_the_first_step_starts_one(phases in 1u64..50, steps in 1u64..500) {
+            let schedule = RefreshSchedule::new(CollectionPhases::Count(phases), steps);
+            prop_assert!(schedule.due(0));
+            prop_assert!((0..steps).filter(|&s| schedule.due(s)).count() as u64 <= phases);
+            prop_assert!((1..steps).all(|s| schedule.due(s) == (schedule.phase(s) != schedule.phase(s - 1))));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Supervised fine-tuning: the policy a preference run starts from.
+use std::time::Instant;
+
+use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair, packed};
+use bpo_model::{Adapter, Decoder, Parameters};
+use bpo_store::RunDir;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
+    evaluate::longest,
+    run::{export, mixed, peak_rss_mib},
+    state::State,
+};
+
+/// What a supervised run works on.
+pub struct SftInputs {
+    /// The model to fine-tune: read, or random.
+    pub base: Decoder,
+    /// What `base_model_name_or_path` shall say.
+    pub base_name: String,
+    /// Text ↔ ids.
+    pub tokenizer: Tokenizer,
+    /// Texts.
+    pub rows: Vec<TextRow>,
+    /// Tokenizer files written beside the model.
+    pub companions: Vec<(String, Vec<u8>)>,
+}
+
+/// What a supervised run came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SftReport {
+    /// Steps done; fewer than all when interrupted.
+    pub steps: u64,
+    /// Whether the observer stopped it.
+    pub interrupted: bool,
+    /// Mean loss per token of the last steps (at most 50).
+    pub loss: f64,
+    /// Where the result lies, inside the run directory.
+    pub output: String,
+}
+
+/// A row as ids: what is read without loss, and what is learnt.
+struct Example {
+    context: Vec<u32>,
+    target: Vec<u32>,
+}
+
+/// Runs, or continues, supervised fine-tuning in `dir`: the mean token loss over the completions (or
+/// over whole rows), with the same head, optimiser, checkpoints and layouts as preference runs.
+///
+/// # Errors
+/// [`Error`]; whatever is durable in the run directory stays.
+pub fn sft(
+    recipe: &SftRecipe,
+    inputs: SftInputs,
+    dir: &RunDir,
+    observer: &mut dyn Observer,
+) -> Result<SftReport, Error> {
+    recipe.validate()?;
+    let shared = recipe.as_recipe();
+    let SftInputs { base, base_name, tokenizer, rows, companions } = inputs;
+    let examples = examples(recipe, &tokenizer, base.config().max_position_embeddings, rows, observer)?;
+    let initial = if recipe.use_peft {
+        Trainable::Lora(Adapter::new(&base, shared.lora(), recipe.seed)?)
+    } else {
+        Trainable::Full(base.parameters())
+    };
+    let total = shared.steps(examples.len());
+    let mut checkpoints = dir.checkpoints()?;
+    let latest = checkpoints.latest()?;
+    let mut start = State::new(initial, shared.adamw());
+    start.behaviour.policy = start.policy.with_parameters(Parameters::new());
+    let mut state = match &latest {
+        Some(checkpoint) => State::load(&start, checkpoint, shared.adamw(), &base.device())?,
+        None => start,
+    };
+    let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
+    let (order, rate) = (PromptOrder::new(examples.len(), recipe.seed), shared.rate(total));
+    let mut recent = Vec::new();
+    while state.step < total {
+        if observer.interrupted() {
+            state.save(&mut checkpoints)?;
+            return Ok(SftReport { steps: state.step, interrupted: true, loss: mean(&recent), output: String::new() });
+        }
+        let started = Instant::now();
+        let order = order.at(state.step, shared.prompts_per_step());
+        let batch: Vec<&Example> = order.into_iter().map(|index| &examples[index]).collect();
+        let now = rate.at(state.step);
+        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, &batch, now, observer)?;
+        recent.push(loss);
+        let mut record = Map::new();
+        record.insert("step".into(), json!(state.step));
+        record.insert("loss".into(), json!(loss));
+        record.insert("grad_norm".into(), json!(grad_norm));
+        record.insert("learning_rate".into(), json!(now));
+        record.insert("time/step".into(), json!(started.elapsed().as_secs_f64()));
+        if let Some(mebibytes) = peak_rss_mib() {
+            record.insert("memory/peak_rss_mib".into(), json!(mebibytes));
+        }
+        metrics.append(&Value::Object(record.clone()))?;
+        observer.step(state.step, total, &record);
+        if state.step.is_multiple_of(recipe.save_steps) || state.step == total {
+            state.save(&mut checkpoints)?;
+        }
+    }
+    let output = export(dir, &state.policy, &base, &base_name, &companions)?;
+    dir.mark_finished(&json!({"steps": total, "loss": mean(&recent), "output": output}))?;
+    Ok(SftReport { steps: total, interrupted: false, loss: mean(&recent), output })
+}
+
+fn step(
+    recipe: &Recipe,
+    base: &Decoder,
+    tokenizer: &Tokenizer,
+    state: &mut State,
+    batch: &[&Example],
+    rate: f64,
+    observer: &mut dyn Observer,
+) -> Result<(f64, f64), Error> {
+    let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
+    let (mut gradients, mut loss) = (Gradients::default(), 0.0);
+    observer.begin(Stage::Train, batch.len().div_ceil(recipe.per_device_train_batch_size) as u64);
+    for (index, micro) in batch.chunks(recipe.per_device_train_batch_size).enumerate() {
+        if state.policy.has_dropout() {
+            base.device().seed(mixed(recipe.seed, state.step, index as u64));
+        }
+        let groups: Vec<Group<'_>> =
+            micro.iter().map(|row| Group { prompt: &row.context, completions: vec![&row.target] }).collect();
+        let layout = packed(&groups, tokenizer.pad_id().unwrap_or(0), longest(&groups))?;
+        let (policy, leaves) = state.policy.tracked(base)?;
+        let (scored, mut grads) =
+            backward(&policy, &layout, |scored| Ok(vec![-1.0 / tokens as f32; scored.sums.len()]))?;
+        loss -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() / tokens as f64;
+        gradients.add(&leaves, &mut grads);
+        observer.advance(index as u64 + 1);
+    }
+    observer.end();
+    let norm = gradients.norm();
+    if !(norm.is_finite() && loss.is_finite()) {
+        return Err(Error::NonFinite {
+            step: state.step,
+            what: "the loss or its gradient".into(),
+            prompts: Vec::new(),
+        });
+    }
+    let updated = state.optimizer.step(state.policy.parameters(), &gradients, norm, rate);
+    state.policy = state.policy.with_parameters(updated);
+    state.step += 1;
+    Ok((loss, norm))
+}
+
+fn examples(
+    recipe: &SftRecipe,
+    tokenizer: &Tokenizer,
+    context: usize,
+    rows: Vec<TextRow>,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Example>, Error> {
+    let limits = bpo_data::Limits {
+        max_prompt_length: None,
+        max_length: Some(recipe.max_length.min(context)),
+        truncation: recipe.truncation,
+    };
+    let mut counts = Counts::default();
+    let mut examples = Vec::with_capacity(rows.len());
+    for row in rows {
+        let line = row.line;
+        let (prompt, learn_all) = match &row.prompt {
+            Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
+            None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
+        };
+        let completion = tokenizer.encode_completion(&row.completion, true)?;
+        let (mut context, mut target) = if prompt.is_empty() {
+            let mut tokens = completion;
+            if tokens.len() < 2 {
+                return Err(Error::Data(format!("line {line}: a text of one token teaches nothing")));
+            }
+            let rest = tokens.split_off(1);
+            (tokens, rest)
+        } else {
+            (prompt, completion)
+        };
+        if learn_all && context.len() > 1 {
+            let mut rest = context.split_off(1);
+            rest.append(&mut target);
+            target = rest;
+        }
+        let has_bos = tokenizer.bos_id().is_some_and(|bos| context.first() == Some(&bos));
+        if let Some((context, target)) = counts.keep(fit_pair(context, target, &limits, has_bos)?) {
+            examples.push(Example { context, target });
+        }
+    }
+    if examples.is_empty() {
+        return Err(Error::Data(format!("no row is left to train on: {counts}")));
+    }
+    if counts.total_dropped() + counts.truncated > 0 {
+        observer.note(&format!("rows: {counts}"));
+    }
+    Ok(examples)
+}
+
+fn mean(recent: &[f64]) -> f64 {
+    let last = &recent[recent.len().saturating_sub(50)..];
+    last.iter().sum::<f64>() / last.len().max(1) as f64
+}

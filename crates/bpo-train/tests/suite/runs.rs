@@ -1,0 +1,146 @@
+use std::{cell::Cell, path::Path};
+
+use bpo_store::RunDir;
+use bpo_train::{Error, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, run};
+use serde_json::{Map, Value};
+
+use crate::tiny::{inputs, recipe};
+
+fn complete(recipe: &Recipe, dir: &Path) -> Box<Report> {
+    match run(recipe, inputs(), &RunDir::open(dir).unwrap(), &mut Silent).unwrap() {
+        Outcome::Finished(report) => report,
+        Outcome::Interrupted(step) => panic!("interrupted after {step}"),
+    }
+}
+
+fn metrics(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn adapter(dir: &Path) -> Vec<u8> {
+    std::fs::read(dir.join("adapter/adapter_model.safetensors")).unwrap()
+}
+
+/// Ends a run after some steps, politely or by a panic in the middle of a stage.
+struct Until {
+    steps: u64,
+    panics: bool,
+    seen: Cell<u64>,
+}
+
+impl Observer for Until {
+    fn begin(&mut self, stage: Stage, _: u64) {
+        assert!(!(self.panics && stage == Stage::Train && self.seen.get() >= self.steps), "killed");
+    }
+    fn advance(&mut self, _: u64) {}
+    fn end(&mut self) {}
+    fn step(&mut self, _: u64, _: u64, _: &Map<String, Value>) {
+        self.seen.set(self.seen.get() + 1);
+    }
+    fn note(&mut self, _: &str) {}
+    fn interrupted(&self) -> bool {
+        !self.panics && self.seen.get() >= self.steps
+    }
+}
+
+#[test]
+fn a_run_learns_what_the_annotator_likes() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = complete(&Recipe { max_steps: 40, eval_size: 20, ..recipe() }, &dir.path().join("run"));
+    let [before, after] = report.scores.unwrap();
+    assert!(after.mean > before.mean + 0.3, "{before:?} {after:?}");
+    assert!(report.win_rate.unwrap().mean > 0.6, "{:?}", report.win_rate);
+    assert!(report.kl.unwrap() > 0.0);
+}
+
+#[test]
+fn an_interrupted_or_killed_run_ends_in_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    for lora_dropout in [0.0, 0.1] {
+        let recipe = Recipe { lora_dropout, ..recipe() };
+        let whole = dir.path().join(format!("whole-{lora_dropout}"));
+        complete(&recipe, &whole);
+        for (steps, panics) in [(0, false), (4, false), (5, true), (7, true), (11, true)] {
+            let path = dir.path().join(format!("cut-{lora_dropout}-{steps}-{panics}"));
+            let mut until = Until { steps, panics, seen: Cell::new(0) };
+            let first = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                run(&recipe, inputs(), &RunDir::open(&path).unwrap(), &mut until).unwrap()
+            }));
+            assert_eq!(first.is_err(), panics);
+            complete(&recipe, &path);
+            assert_eq!(adapter(&whole), adapter(&path), "cut after {steps}, dropout {lora_dropout}");
+            let losses = |dir: &Path| metrics(dir).iter().map(|m| m["loss"].to_string()).collect::<Vec<_>>();
+            assert_eq!(losses(&whole), losses(&path));
+        }
+    }
+}
+
+#[test]
+fn bpo_measures_against_the_behaviour_and_online_dpo_against_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |reference, name: &str| {
+        let path = dir.path().join(name);
+        complete(&Recipe { reference, eval_size: 0, ..recipe() }, &path);
+        metrics(&path)
+    };
+    let (bpo, online) = (run(Reference::Behaviour, "bpo"), run(Reference::Initial, "online"));
+    // 12 steps, F = 3: refreshed before steps 0, 4, 8, where the policy is its own reference.
+    let ln2 = 2f64.ln();
+    // A step whose pairs all tie has no loss.
+    let losses = |metrics: &[Value]| -> Vec<(usize, Value, f64)> {
+        let loss = |(step, m): (usize, &Value)| Some((step, m.clone(), m["loss"].as_f64()?));
+        metrics.iter().enumerate().filter_map(loss).collect()
+    };
+    assert!(losses(&bpo).len() > 8 && losses(&online).len() > 8);
+    for (step, metrics, loss) in losses(&bpo) {
+        let at_start = (loss - ln2).abs() < 1e-4;
+        assert_eq!(at_start, step % 4 == 0, "step {step}: {metrics}");
+        assert_eq!(metrics.get("collect/logp_gap").is_some(), step % 4 == 0);
+    }
+    for (step, metrics, loss) in losses(&online) {
+        assert_eq!((loss - ln2).abs() < 1e-4, step == 0, "step {step}: {metrics}");
+    }
+    for gap in bpo.iter().filter_map(|metrics| metrics["collect/logp_gap"].as_f64()) {
+        assert!(gap < 1e-4, "sampled and re-scored log-probs differ by {gap}");
+    }
+}
+
+#[test]
+fn every_loss_trains_adapters_and_whole_models() {
+    let dir = tempfile::tempdir().unwrap();
+    for loss in ["sigmoid", "hinge", "ipo"] {
+        for use_peft in [true, false] {
+            let path = dir.path().join(format!("{loss}-{use_peft}"));
+            let recipe = Recipe {
+                loss_type: loss.into(),
+                use_peft,
+                max_steps: 3,
+                eval_size: 2,
+                learning_rate: 1e-3,
+                ..recipe()
+            };
+            let report = complete(&recipe, &path);
+            assert_eq!(report.output, if use_peft { "adapter" } else { "model" });
+            assert!(path.join(&report.output).is_dir() && path.join("finished.json").is_file());
+        }
+    }
+}
+
+#[test]
+fn a_recipe_that_cannot_work_is_refused_by_key() {
+    let cases: [(Recipe, &str); 6] = [
+        (Recipe { beta: 0.0, ..recipe() }, "beta"),
+        (Recipe { temperature: 0.0, ..recipe() }, "temperature"),
+        (Recipe { loss_type: "dpo".into(), ..recipe() }, "loss_type"),
+        (Recipe { samples_per_prompt: 3, ..recipe() }, "samples_per_prompt"),
+        (Recipe { lora_target_modules: vec!["nope".into()], ..recipe() }, "nope"),
+        (Recipe { max_prompt_length: 1, ..recipe() }, "no prompt is left"),
+    ];
+    for (recipe, word) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = RunDir::open(&dir.path().join("run")).unwrap();
+        let error: Error = run(&recipe, inputs(), &dir, &mut Silent).unwrap_err();
+        assert!(error.to_string().contains(word), "{word}: {error}");
+    }
+}

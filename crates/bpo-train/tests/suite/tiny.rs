@@ -1,0 +1,113 @@
+//! A tiny random model, a tokenizer of twenty words, and what a run needs around them.
+use bpo_annotate::{Annotator, Item, Scored, scorer_from};
+use bpo_data::{Prompt, PromptRow, Tokenizer};
+use bpo_model::{Adapter, Decoder, DecoderConfig, LoraConfig};
+use bpo_train::{Inputs, Recipe, Trainable};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::json;
+
+pub const VOCAB: usize = 24;
+
+pub fn model(changes: serde_json::Value) -> Decoder {
+    let mut raw = json!({
+        "model_type": "llama", "vocab_size": VOCAB, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "initializer_range": 0.3, "max_position_embeddings": 64, "tie_word_embeddings": true,
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        raw[key] = value.clone();
+    }
+    let config = DecoderConfig::from_json("config.json".as_ref(), raw.to_string().as_bytes()).unwrap();
+    Decoder::random(config, 3, &Device::flex()).unwrap()
+}
+
+/// An adapter whose `B` is not zero.
+pub fn adapter(model: &Decoder, targets: &[&str]) -> Adapter {
+    let config = LoraConfig {
+        r: 3,
+        lora_alpha: 6.0,
+        lora_dropout: 0.0,
+        target_modules: targets.iter().map(|t| (*t).to_string()).collect(),
+        ..LoraConfig::default()
+    };
+    let adapter = Adapter::new(model, config, 9).unwrap();
+    let filled = adapter.weights().map(|name, tensor| {
+        let salt = name.len() as f32;
+        let count: usize = tensor.dims().iter().product();
+        let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.9 + salt).sin() * 0.3).collect();
+        Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
+    });
+    adapter.with_weights(filled)
+}
+
+pub fn trainables(model: &Decoder) -> Vec<(&'static str, Trainable)> {
+    vec![("lora", Trainable::Lora(adapter(model, &["all-linear"]))), ("full", Trainable::Full(model.parameters()))]
+}
+
+/// Words `w0` … `w19` at ids 4 …; pad 0, bos 1, eos 2, unk 3.
+pub fn tokenizer() -> Tokenizer {
+    let mut vocab = json!({"<pad>": 0, "<bos>": 1, "<eos>": 2, "<unk>": 3});
+    for word in 0..VOCAB - 4 {
+        vocab[format!("w{word}")] = json!(word + 4);
+    }
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+               "rstrip": false, "normalized": false})
+    };
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0, "<pad>"), special(1, "<bos>"), special(2, "<eos>"), special(3, "<unk>")],
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+        "decoder": null, "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+    });
+    let config = json!({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"});
+    Tokenizer::from_bytes(tokenizer.to_string().as_bytes(), Some(config.to_string().as_bytes())).unwrap()
+}
+
+/// Likes every `w0`.
+pub fn annotator() -> Box<dyn Annotator + Send> {
+    let score = |items: &[Item]| -> Result<Vec<f64>, String> {
+        Ok(items
+            .iter()
+            .map(|item| item.response.split_whitespace().filter(|word| *word == "w0").count() as f64)
+            .collect())
+    };
+    Box::new(Scored(scorer_from("likes w0", score)))
+}
+
+pub fn inputs() -> Inputs {
+    let prompts = (0..40)
+        .map(|id| PromptRow {
+            id,
+            line: id + 1,
+            prompt: Prompt::Text(format!("w{} w{} w{}", id % 19, (id * 7) % 20, id / 3)),
+            reference: None,
+        })
+        .collect();
+    Inputs {
+        base: model(json!({})),
+        base_name: "tiny".into(),
+        adapter: None,
+        tokenizer: tokenizer(),
+        prompts,
+        references: None,
+        annotator: annotator(),
+        companions: Vec::new(),
+    }
+}
+
+pub fn recipe() -> Recipe {
+    Recipe {
+        max_steps: 12,
+        per_device_train_batch_size: 4,
+        gradient_accumulation_steps: 2,
+        max_new_tokens: 8,
+        lora_r: 4,
+        lora_dropout: 0.0,
+        learning_rate: 0.02,
+        collection_phases: bpo_train::CollectionPhases::Count(3),
+        save_steps: 5,
+        eval_size: 6,
+        ..Recipe::default()
+    }
+}

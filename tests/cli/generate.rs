@@ -1,0 +1,54 @@
+use serde_json::Value;
+
+use super::bpo::{arg, bpo, bpo_reading, file, fixture};
+
+const PROMPTS: &str =
+    "{\"prompt\":\"Once upon a time\"}\n{\"prompt\":\"The dog\"}\n{\"prompt\":\"Lily and Tom went\"}\n";
+
+fn generate(extra: &[&str]) -> Option<(Vec<Value>, std::path::PathBuf)> {
+    let model = fixture("stories260K")?;
+    let (_dir, prompts) = file("prompts.jsonl", PROMPTS);
+    let fixed = ["generate", "--model", arg(&model), "--prompts", arg(&prompts), "--json", "--max-new-tokens", "12"];
+    Some((bpo(&[&fixed, extra].concat()).rows(), model.clone()))
+}
+
+#[test]
+fn a_seed_draws_the_same_tokens_in_any_batch() {
+    let Some((one, _)) = generate(&["--samples", "2", "--seed", "7"]) else { return };
+    let (again, _) = generate(&["--samples", "2", "--seed", "7", "--batch-size", "1"]).unwrap();
+    let (other, _) = generate(&["--samples", "2", "--seed", "8"]).unwrap();
+    let ids = |rows: &[Value]| rows.iter().map(|row| row["response_ids"].clone()).collect::<Vec<_>>();
+    assert_eq!(one.len(), 6);
+    assert_eq!(ids(&one), ids(&again));
+    assert_ne!(ids(&one), ids(&other));
+    let order: Vec<(u64, u64)> =
+        one.iter().map(|row| (row["id"].as_u64().unwrap(), row["slot"].as_u64().unwrap())).collect();
+    assert_eq!(order, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]);
+}
+
+#[test]
+fn recorded_log_probs_are_those_that_score_gives() {
+    let Some((rows, model)) = generate(&["--top-k", "5", "--temperature", "0.7"]) else { return };
+    let input: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let scored = bpo_reading(&input, &["score", "--model", arg(&model), "--input", "-"]).rows();
+    for (row, scored) in rows.iter().zip(scored) {
+        assert!((row["logp"].as_f64().unwrap() - scored["logp"].as_f64().unwrap()).abs() < 1e-3, "{row} {scored}");
+        assert_eq!(row["length"], scored["length"]);
+    }
+}
+
+#[test]
+fn greedy_needs_no_seed() {
+    let Some((one, _)) = generate(&["--greedy", "--seed", "1"]) else { return };
+    let (other, _) = generate(&["--greedy", "--seed", "2"]).unwrap();
+    assert!(one.iter().zip(&other).all(|(a, b)| a["response_ids"] == b["response_ids"]));
+}
+
+#[test]
+fn text_goes_on_where_the_prompt_ended() {
+    let Some(model) = fixture("stories260K") else { return };
+    let run = bpo(&["generate", "--model", arg(&model), "--prompt", "Once upon", "--greedy"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.starts_with("Once upon a time"), "a space is lost: {}", run.stdout);
+    assert!(!run.stdout.contains('\x1b'), "no colours in a file");
+}

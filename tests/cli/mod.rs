@@ -1,0 +1,8 @@
+//! One module per verb; `bpo` runs the binary.
+mod bpo;
+mod generate;
+mod inspect;
+mod merge;
+mod score;
+mod train;
+mod usage;

@@ -1,0 +1,112 @@
+use serde_json::{Value, json};
+
+use super::bpo::{arg, bpo, bpo_reading, file, fixture, json as read};
+
+/// Rows of a fixture's `input_ids` cut at its `prompt_lengths`, and the log-probs transformers gave.
+fn cases(expected: &Value) -> (String, Vec<f64>) {
+    let ids = expected["input_ids"].as_array().unwrap();
+    let cuts = expected["prompt_lengths"].as_array().unwrap();
+    let row = |(ids, cut): (&Value, &Value)| {
+        let (prompt, response) = ids.as_array().unwrap().split_at(cut.as_u64().unwrap() as usize);
+        format!("{}\n", json!({"prompt_ids": prompt, "response_ids": response}))
+    };
+    let logps = expected["response_logps"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    (ids.iter().zip(cuts).map(row).collect(), logps)
+}
+
+#[test]
+fn log_probs_are_those_of_transformers_in_the_order_of_the_rows() {
+    for name in ["llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3", "gemma"] {
+        let Some(model) = fixture(&format!("arch/{name}")) else { continue };
+        let (rows, logps) = cases(&read(&model.join("expected.json")));
+        for budget in ["1", "4096"] {
+            let run = bpo_reading(&rows, &["score", "--model", arg(&model), "--input", "-", "--batch-tokens", budget]);
+            let scored = run.rows();
+            assert_eq!(scored.len(), logps.len());
+            for (row, expected) in scored.iter().zip(&logps) {
+                assert!((row["logp"].as_f64().unwrap() - expected).abs() < 2e-4, "{name}: {row} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn token_log_probs_add_up() {
+    let Some(model) = fixture("arch/llama-tied") else { return };
+    let rows = "{\"prompt_ids\":[1,2],\"response_ids\":[3,4,5]}\n{\"prompt_ids\":[7],\"response_ids\":[]}\n";
+    let rows = bpo_reading(rows, &["score", "--model", arg(&model), "--input", "-", "--per-token"]).rows();
+    let tokens = rows[0]["token_logps"].as_array().unwrap();
+    let sum: f64 = tokens.iter().map(|v| v.as_f64().unwrap()).sum();
+    assert_eq!((tokens.len(), rows[0]["length"].as_u64()), (3, Some(3)));
+    assert!((sum - rows[0]["logp"].as_f64().unwrap()).abs() < 1e-6);
+    assert_eq!(rows[1], json!({"logp": 0.0, "length": 0, "token_logps": []}));
+}
+
+#[test]
+fn text_ends_with_eos_unless_told_otherwise() {
+    let Some(model) = fixture("stories260K") else { return };
+    let row = "{\"prompt\":\"Once upon a time\",\"response\":\" there was a cat.\"}";
+    let length = |flags: &[&str]| {
+        let args = [&["score", "--model", arg(&model), "--input", "-"], flags].concat();
+        bpo_reading(row, &args).rows()[0]["length"].as_u64().unwrap()
+    };
+    assert_eq!(length(&[]), length(&["--no-eos"]) + 1);
+}
+
+#[test]
+fn scores_are_those_of_transformers() {
+    for name in ["llama-reward", "gemma-reward"] {
+        let Some(model) = fixture(&format!("arch/{name}")) else { continue };
+        let expected = read(&model.join("expected.json"));
+        let ids = expected["input_ids"].as_array().unwrap().iter();
+        let rows: String = ids.map(|ids| format!("{}\n", json!({"input_ids": ids}))).collect();
+        let run = bpo_reading(&rows, &["score", "--reward-model", arg(&model), "--input", "-"]);
+        for (row, score) in run.rows().iter().zip(expected["scores"].as_array().unwrap()) {
+            assert!((row["score"].as_f64().unwrap() - score.as_f64().unwrap()).abs() < 2e-4, "{name}: {row}");
+        }
+    }
+}
+
+#[test]
+fn the_wrong_kind_of_model_is_refused_by_name() {
+    let (Some(causal), Some(reward)) = (fixture("arch/gemma"), fixture("arch/gemma-reward")) else { return };
+    let (_dir, rows) = file("rows.jsonl", "{\"input_ids\":[1],\"prompt_ids\":[1],\"response_ids\":[2]}");
+    bpo(&["score", "--model", arg(&reward), "--input", arg(&rows)]).refused(3, &["is a reward model"]);
+    bpo(&["score", "--reward-model", arg(&causal), "--input", arg(&rows)]).refused(3, &["score.weight", "--model"]);
+}
+
+#[test]
+fn a_bad_row_is_named_by_file_and_line() {
+    let Some(model) = fixture("arch/llama-tied") else { return };
+    let good = "{\"prompt_ids\":[1],\"response_ids\":[2]}";
+    for (bad, word) in [
+        ("{\"prompt_ids\":[],\"response_ids\":[2]}", "no tokens"),
+        ("{\"prompt_ids\":[1],\"response_ids\":[9999999]}", "9999999"),
+        ("{\"prompt_ids\":[-1],\"response_ids\":[2]}", "prompt_ids"),
+        ("{\"prompt_ids\":[1]}", "response_ids"),
+        ("{\"prompt_ids\"", "JSON"),
+    ] {
+        let (_dir, rows) = file("rows.jsonl", &format!("{good}\n{bad}\n"));
+        bpo(&["score", "--model", arg(&model), "--input", arg(&rows)]).refused(3, &["rows.jsonl:2", word]);
+    }
+}
+
+#[test]
+fn a_foreign_tokenizer_is_refused_with_both_sizes() {
+    let Some(model) = fixture("arch/llama-tied") else { return };
+    let tokenizer = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/story/tokenizer.json");
+    let row = "{\"prompt\":\"a\",\"response\":\"b\"}";
+    let vocab = read(&model.join("config.json"))["vocab_size"].to_string();
+    let run = bpo_reading(row, &["score", "--model", arg(&model), "--tokenizer", tokenizer, "--input", "-"]);
+    run.refused(3, &["1023", &vocab]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let Some(model) = fixture("arch/llama-tied") else { return };
+    let (_dir, rows) = file("rows.jsonl", &"{\"prompt_ids\":[1],\"response_ids\":[2,3,4]}\n".repeat(3000));
+    let script =
+        format!("{} -q score --model {} --input {} | head -1", env!("CARGO_BIN_EXE_bpo"), arg(&model), arg(&rows));
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

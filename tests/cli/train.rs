@@ -1,0 +1,156 @@
+//! `bpo train` as its users run it: whole runs on the embedded model, killed, interrupted, misused.
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tempfile::tempdir;
+
+use super::bpo::{arg, bpo};
+
+/// A short run of the default recipe.
+const SHORT: [&str; 10] = [
+    "--set",
+    "max_steps=6",
+    "--set",
+    "per_device_train_batch_size=4",
+    "--set",
+    "max_new_tokens=16",
+    "--set",
+    "eval_size=4",
+    "--set",
+    "save_steps=2",
+];
+
+fn train(dir: &Path, more: &[&str]) -> super::bpo::Run {
+    bpo(&[&["train", "--run-dir", arg(dir)], &SHORT[..], more].concat())
+}
+
+fn spawn(dir: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_bpo"))
+        .args(["train", "--run-dir", arg(dir)])
+        .args(SHORT)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn adapter(dir: &Path) -> Vec<u8> {
+    std::fs::read(dir.join("adapter/adapter_model.safetensors")).unwrap()
+}
+
+/// Waits until the run has logged `steps` steps.
+fn wait_for_steps(dir: &Path, steps: usize) {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(120) {
+        let logged = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+        if logged.lines().count() >= steps {
+            return;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    panic!("no step {steps} within two minutes");
+}
+
+#[test]
+fn a_run_killed_with_signal_9_ends_in_the_bytes_of_an_uninterrupted_one() {
+    let dir = tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    train(&whole, &[]).succeeded();
+    for (steps, delay) in [(0, 30), (1, 0), (2, 15), (3, 40), (5, 0)] {
+        let cut = dir.path().join(format!("cut-{steps}"));
+        let mut child = spawn(&cut);
+        wait_for_steps(&cut, steps);
+        sleep(Duration::from_millis(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        train(&cut, &[]).succeeded();
+        assert!(adapter(&cut) == adapter(&whole), "killed after step {steps}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_130_and_the_same_command_goes_on() {
+    let dir = tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    train(&whole, &[]).succeeded();
+    let mut child = spawn(&cut);
+    wait_for_steps(&cut, 1);
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    train(&cut, &[]).succeeded();
+    assert!(adapter(&cut) == adapter(&whole));
+}
+
+#[test]
+fn a_finished_run_is_left_alone_and_another_recipe_is_refused_key_by_key() {
+    let dir = tempdir().unwrap();
+    let run = dir.path().join("run");
+    train(&run, &[]).succeeded();
+    let before = adapter(&run);
+    let again = train(&run, &[]);
+    assert!(again.stdout.contains("finished"), "{}", again.stdout);
+    assert_eq!(before, adapter(&run));
+    train(&run, &["--set", "beta=0.3"]).refused(2, &["beta", "0.1", "0.3"]);
+}
+
+#[test]
+fn two_processes_cannot_have_one_run_directory() {
+    let dir = tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut child = spawn(&run);
+    wait_for_steps(&run, 1);
+    train(&run, &[]).refused(4, &[&child.id().to_string()]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_is_wrong_in_a_recipe_is_named() {
+    let dir = tempdir().unwrap();
+    let run = dir.path().join("run");
+    for (set, code, words) in [
+        ("betta=0.1", 2, &["betta", "beta"][..]),
+        ("beta=-1", 2, &["beta"]),
+        ("loss_type=dpo", 2, &["loss_type", "sigmoid"]),
+        ("collection_phases=0", 2, &["collection_phases"]),
+        ("model=/nowhere", 3, &["/nowhere"]),
+        ("prompts=/nowhere.jsonl", 3, &["/nowhere.jsonl"]),
+        ("annotator=/nowhere.txt", 5, &["/nowhere.txt"]),
+    ] {
+        train(&run, &["--set", set]).refused(code, words);
+        let _ = std::fs::remove_dir_all(&run);
+    }
+}
+
+/// The command annotator dies after a few questions: exit 5, and with a living one the run goes on.
+#[test]
+fn an_annotator_that_dies_ends_the_run_with_5_and_loses_nothing() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: an_annotator_that_dies_ends_the_run_with_5_and_loses_nothing: no python3");
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let judge = dir.path().join("judge.py");
+    let code = "import json, os, sys\n\
+        left = 20 if os.path.exists('mortal') else 10**9\n\
+        for line in sys.stdin:\n    \
+            left -= 1\n    \
+            if left < 0: sys.exit('out of budget')\n    \
+            row = json.loads(line)\n    \
+            print(json.dumps({'id': row['id'], 'score': len(row['response'])}), flush=True)\n";
+    std::fs::write(&judge, code).unwrap();
+    std::fs::write(dir.path().join("mortal"), "").unwrap();
+    let command = format!(
+        "annotator={{ kind = \"command\", program = [\"python3\", \"judge.py\"], mode = \"score\", cwd = {:?} }}",
+        arg(dir.path())
+    );
+    let run = dir.path().join("run");
+    train(&run, &["--set", &command]).refused(5, &["out of budget"]);
+    std::fs::remove_file(dir.path().join("mortal")).unwrap();
+    train(&run, &["--set", &command]).succeeded();
+}
