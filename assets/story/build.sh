@@ -17,6 +17,6 @@ cargo run --release --locked -p bpo-cli -- sft \
   --recipe "$assets/sft.toml" --run-dir "$work/sft" --set data="$work/corpus.jsonl"
 
 # Half precision: config.json and model.safetensors.
-cargo run --release --locked -p bpo-cli -- merge \
-  --model "$work/sft/final" --dtype f16 --out "$work/model"
+cargo run --release --locked -p bpo-cli -- merge --force \
+  --model "$work/sft/model" --dtype f16 --out "$work/model"
 cp "$work"/model/{config.json,model.safetensors} "$assets/model/"
