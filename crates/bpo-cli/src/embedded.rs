@@ -3,7 +3,7 @@
 /// The name that stands for what is built in, wherever a path could be.
 pub const NAME: &str = "embedded";
 
-/// The story model's files by name: configuration and weights, then the tokenizer's.
+/// `tokenizer.json`.
 pub const TOKENIZER: &[u8] = include_bytes!("../../../assets/story/tokenizer.json");
 /// `tokenizer_config.json`.
 pub const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../../assets/story/tokenizer_config.json");
@@ -14,11 +14,7 @@ pub const EVAL_PROMPTS: &[u8] = include_bytes!("../../../assets/story/eval-promp
 /// Words and their sentiment.
 pub const LEXICON: &[u8] = include_bytes!("../../../assets/story/lexicon.txt");
 
-/// `config.json` and `model.safetensors`, if the weights were there when this program was built.
-#[cfg(bpo_story)]
-pub const MODEL: Option<(&[u8], &[u8])> = Some((
-    include_bytes!("../../../assets/story/model/config.json"),
-    include_bytes!("../../../assets/story/model/model.safetensors"),
-));
-#[cfg(not(bpo_story))]
-pub const MODEL: Option<(&[u8], &[u8])> = None;
+/// `config.json`.
+pub const CONFIG: &[u8] = include_bytes!("../../../assets/story/model/config.json");
+/// `model.safetensors`, in half precision.
+pub const WEIGHTS: &[u8] = include_bytes!("../../../assets/story/model/model.safetensors");

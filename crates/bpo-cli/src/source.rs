@@ -45,7 +45,7 @@ impl ModelSource {
     /// The configuration alone.
     pub fn load_config(&self) -> Result<DecoderConfig, Failure> {
         match self {
-            Self::Embedded => Ok(DecoderConfig::from_json(Path::new("(embedded)/config.json"), embedded_model()?.0)?),
+            Self::Embedded => Ok(DecoderConfig::from_json(Path::new("(embedded)/config.json"), embedded::CONFIG)?),
             Self::Dir(dir) => {
                 check_dir(dir)?;
                 Ok(DecoderConfig::from_dir(dir)?)
@@ -56,7 +56,7 @@ impl ModelSource {
     /// The weights' names and shapes.
     pub fn checkpoint(&self) -> Result<Checkpoint, Failure> {
         match self {
-            Self::Embedded => Ok(Checkpoint::from_bytes("(embedded)", embedded_model()?.1.to_vec())?),
+            Self::Embedded => Ok(Checkpoint::from_bytes("(embedded)", embedded::WEIGHTS.to_vec())?),
             Self::Dir(dir) => Ok(Checkpoint::open(dir)?),
         }
     }
@@ -158,12 +158,6 @@ pub fn check_dir(dir: &Path) -> Result<(), Failure> {
         }
         Ok(_) => Ok(()),
     }
-}
-
-fn embedded_model() -> Result<(&'static [u8], &'static [u8]), Failure> {
-    embedded::MODEL.ok_or_else(|| {
-        Failure::input("this build brings no story model along: assets/story/model was missing when it was built")
-    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -2,18 +2,7 @@
 //! Start from [`Objective`] (a loss by name) or from the free functions [`dpo`], [`ipo`], [`slic_hinge`].
 //! This crate never sees a model, a tokenizer or a file: summed log-probs in, unreduced losses out.
 //!
-//! ```
-//! use bpo_loss::{Objective, PairLogps};
-//! use burn::tensor::{Device, Tensor};
-//!
-//! let device = Device::flex();
-//! let row = |v: [f32; 2]| Tensor::<1>::from_floats(v, &device);
-//! let policy = PairLogps::new(row([-12.0, -9.0]), row([-11.0, -13.0]))?;
-//! let reference = PairLogps::new(row([-12.5, -9.0]), row([-10.0, -13.0]))?;
-//! let losses = Objective::default().losses(&policy, &reference)?; // DPO, beta 0.1
-//! assert_eq!(losses.dims(), [2]);
-//! # Ok::<(), bpo_loss::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod chunked;

@@ -1,6 +1,8 @@
 //! Hugging Face decoders on burn: read a model directory, run it, adapt it with LoRA, write it back.
 //! Start from [`Decoder::from_dir`]; adapters are [`Adapter`], reward heads [`SequenceClassifier`].
 //! This crate neither samples (it implements bpo-sampler's `CausalLm`) nor trains: it has no optimiser.
+//!
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod attention;

@@ -1,6 +1,8 @@
 //! Batched, KV-cached sampling of completions from any [`CausalLm`], with every token's log-prob recorded.
 //! Start from [`generate`]; implement [`CausalLm`] to sample from a model of your own.
 //! This crate never sees text: token ids in, token ids and log-probs out.
+//!
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod distribution;

@@ -500,3 +500,41 @@ impl SftRecipe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The document is the reference: a key that it does not name is a key that nobody finds.
+    #[test]
+    fn every_key_is_documented() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/recipe.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let train = serde_json::to_value(Recipe {
+            tokenizer: Some(String::new()),
+            adapter: Some(String::new()),
+            references: Some(String::new()),
+            missing_eos_penalty: Some(0.0),
+            ..Recipe::default()
+        });
+        let sft = serde_json::to_value(SftRecipe {
+            model: Some(String::new()),
+            model_config: Some(String::new()),
+            tokenizer: Some(String::new()),
+            ..SftRecipe::default()
+        });
+        for recipe in [train.unwrap(), sft.unwrap()] {
+            for key in recipe.as_object().unwrap().keys() {
+                assert!(document.contains(&format!("`{key}`")), "docs/recipe.md does not name `{key}`");
+            }
+        }
+    }
+
+    #[test]
+    fn f_is_a_count_or_t() {
+        let phases = |json: &str| serde_json::from_str::<CollectionPhases>(json).ok();
+        assert_eq!(phases("3"), Some(CollectionPhases::Count(3)));
+        assert_eq!(phases("\"T\""), Some(CollectionPhases::EveryStep));
+        assert_eq!([phases("0"), phases("\"t\""), phases("-1"), phases("1.5")], [None; 4]);
+    }
+}

@@ -300,10 +300,11 @@ impl<'a> Run<'a> {
         if !trained.grad_norm.is_finite() {
             return Err(non_finite(step, "the gradient norm", pairs));
         }
+        let updating = Instant::now();
         let parameters = self.state.policy.parameters();
         let updated = self.state.optimizer.step(parameters, &gradients, trained.grad_norm, trained.rate);
         self.state.policy = self.state.policy.with_parameters(updated);
-        trained.pairs = pairs.len();
+        trained.optimizer_seconds = updating.elapsed().as_secs_f64();
         Ok(trained)
     }
 
@@ -470,6 +471,7 @@ struct Trained {
     gap: Option<f64>,
     grad_norm: f64,
     rate: f64,
+    optimizer_seconds: f64,
 }
 
 impl Trained {
@@ -505,6 +507,7 @@ impl Trained {
         let (pairs, sequences) = (self.pairs as f64, 2.0 * self.pairs as f64);
         metrics.insert("loss".into(), json!(self.loss / pairs));
         metrics.insert("grad_norm".into(), json!(self.grad_norm));
+        metrics.insert("time/optimizer".into(), json!(rounded(self.optimizer_seconds)));
         for (name, value) in self.metrics.means() {
             metrics.insert(name.into(), json!(value));
         }
