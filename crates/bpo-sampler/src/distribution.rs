@@ -54,18 +54,22 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses a token from one row of logits with one uniform number of `stream` (none when greedy).
-    /// `None` when the logits hold NaN, +∞, or nothing above −∞.
+    /// Chooses one of the first `admissible` tokens from one row of logits with one uniform number of
+    /// `stream` (none when greedy). The recorded log-prob is normalised over the whole row, as scoring
+    /// does. `None` when the logits hold NaN, +∞, or nothing admissible above −∞.
     ///
     /// Filters apply in the order of transformers: temperature, top-k, top-p, min-p.
-    pub fn draw(&self, logits: &[f32], stream: &mut TokenStream) -> Option<Draw> {
+    pub fn draw(&self, logits: &[f32], admissible: usize, stream: &mut TokenStream) -> Option<Draw> {
+        let (_, highest) = peak(logits)?;
+        let sum: f64 = logits.iter().map(|&z| f64::from((z - highest).exp())).sum();
+        let normaliser = f64::from(highest) + sum.ln();
+        let logits = logits.get(..admissible)?;
         let (best, max) = peak(logits)?;
-        let normaliser = f64::from(max) + logits.iter().map(|&z| f64::from((z - max).exp())).sum::<f64>().ln();
         let token = if self.temperature == 0.0 {
             best
         } else if self.keeps_everything() {
-            let scale = (1.0 / self.temperature) as f32;
-            pick(logits.iter().map(|&z| f64::from(((z - max) * scale).exp())), stream.uniform())?
+            let temperature = (self.temperature as f32).max(f32::MIN_POSITIVE);
+            pick(logits.iter().map(|&z| f64::from(((z - max) / temperature).exp())), stream.uniform())?
         } else {
             self.pick_filtered(logits, max, stream.uniform())?
         };
@@ -151,7 +155,7 @@ mod tests {
         let mut stream = stream(0);
         let mut counts = vec![0; logits.len()];
         for _ in 0..draws {
-            counts[sampling.draw(logits, &mut stream).unwrap().token as usize] += 1;
+            counts[sampling.draw(logits, logits.len(), &mut stream).unwrap().token as usize] += 1;
         }
         counts
     }
@@ -208,16 +212,34 @@ mod tests {
     #[test]
     fn the_recorded_log_prob_is_untempered_and_unfiltered() {
         let sampling = Sampling { temperature: 0.3, top_k: 2, ..Sampling::default() };
-        let draw = sampling.draw(&LOGITS, &mut stream(1)).unwrap();
+        let draw = sampling.draw(&LOGITS, LOGITS.len(), &mut stream(1)).unwrap();
         let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
         assert!((f64::from(draw.logp) - expected).abs() < 1e-6);
     }
 
     #[test]
+    fn a_temperature_next_to_zero_is_greedy() {
+        let sampling = Sampling { temperature: 1e-50, ..Sampling::default() };
+        assert_eq!(sampling.draw(&LOGITS, LOGITS.len(), &mut stream(3)).unwrap().token, 4);
+    }
+
+    #[test]
+    fn an_inadmissible_token_is_never_drawn_but_counts_in_the_log_prob() {
+        let mut stream = stream(2);
+        for sampling in [Sampling::default(), Sampling { top_k: 2, ..Sampling::default() }, Sampling::greedy()] {
+            for _ in 0..200 {
+                let draw = sampling.draw(&LOGITS, 3, &mut stream).unwrap();
+                let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
+                assert!(draw.token < 3 && (f64::from(draw.logp) - expected).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
     fn non_finite_logits_draw_nothing() {
         for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-            assert_eq!(Sampling::default().draw(&logits, &mut stream(0)), None);
-            assert_eq!(Sampling::greedy().draw(&logits, &mut stream(0)), None);
+            assert_eq!(Sampling::default().draw(&logits, 2, &mut stream(0)), None);
+            assert_eq!(Sampling::greedy().draw(&logits, 2, &mut stream(0)), None);
         }
     }
 
@@ -231,7 +253,7 @@ mod tests {
             let mut logits = logits;
             logits[0] = f32::NEG_INFINITY;
             let sampling = Sampling { top_k, ..Sampling::default() };
-            prop_assert_ne!(sampling.draw(&logits, &mut stream(slot)).unwrap().token, 0);
+            prop_assert_ne!(sampling.draw(&logits, logits.len(), &mut stream(slot)).unwrap().token, 0);
         }
 
         #[test]
@@ -239,7 +261,7 @@ mod tests {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
             let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let expected = logits.iter().position(|&z| z == max).unwrap();
-            prop_assert_eq!(Sampling::greedy().draw(&logits, &mut stream(0)).unwrap().token as usize, expected);
+            prop_assert_eq!(Sampling::greedy().draw(&logits, logits.len(), &mut stream(0)).unwrap().token as usize, expected);
         }
     }
 }

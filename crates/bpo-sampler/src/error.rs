@@ -46,4 +46,7 @@ pub enum Error {
         /// Tokens sampled so far.
         position: usize,
     },
+    /// The logits could not be read back from the device.
+    #[error("cannot read the logits back: {0}")]
+    Unreadable(String),
 }

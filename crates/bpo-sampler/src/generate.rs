@@ -74,20 +74,24 @@ pub fn generate<M: CausalLm>(
         return Ok(batch.finish());
     }
     let prompts: Vec<&[u32]> = requests.iter().map(|request| request.prompt).collect();
-    let (mut cache, logits) = model.prefill(&prompts, config.max_new_tokens);
+    let (mut cache, logits) = model.prefill(&prompts, batch.longest_budget());
+    // The first tokens are drawn from one row per prompt; only rows that go on get a cache row of their own.
     let owners: Vec<usize> = batch.rows.iter().map(|row| row.request).collect();
-    model.select(&mut cache, &owners);
-    let mut next = batch.draw(&host(logits), &owners)?;
+    let first = batch.draw(&host(logits)?, &owners)?;
+    let kept = batch.keep_unfinished();
+    let mut next: Vec<u32> = kept.iter().map(|&row| first[row]).collect();
+    model.select(&mut cache, &kept.iter().map(|&row| owners[row]).collect::<Vec<_>>());
     loop {
         progress(batch.unfinished());
         if batch.unfinished() == 0 {
             return Ok(batch.finish());
         }
-        if let Some(kept) = batch.compact() {
+        if batch.worth_compacting() {
+            let kept = batch.keep_unfinished();
             model.select(&mut cache, &kept);
             next = kept.iter().map(|&row| next[row]).collect();
         }
-        let logits = host(model.step(&mut cache, &next));
+        let logits = host(model.step(&mut cache, &next))?;
         let rows: Vec<usize> = (0..next.len()).collect();
         next = batch.draw(&logits, &rows)?;
     }
@@ -116,11 +120,11 @@ struct HostLogits {
     vocab: usize,
 }
 
-/// One transfer per token for the whole batch. The conversion cannot fail for a float tensor; were it
-/// to, the empty rows would be reported as non-finite logits.
-fn host(logits: Tensor<2>) -> HostLogits {
+/// One transfer per token for the whole batch.
+fn host(logits: Tensor<2>) -> Result<HostLogits, Error> {
     let vocab = logits.dims()[1];
-    HostLogits { values: logits.try_into_vec_as().unwrap_or_default(), vocab }
+    let values = logits.try_into_vec_as().map_err(|error| Error::Unreadable(error.to_string()))?;
+    Ok(HostLogits { values, vocab })
 }
 
 struct Row {
@@ -168,8 +172,8 @@ impl<'a> Batch<'a> {
                 let start = logit_row * logits.vocab;
                 let draw = logits
                     .values
-                    .get(start..start + admissible)
-                    .and_then(|logits| self.config.sampling.draw(logits, &mut row.stream))
+                    .get(start..start + logits.vocab)
+                    .and_then(|logits| self.config.sampling.draw(logits, admissible, &mut row.stream))
                     .ok_or(Error::NonFiniteLogits { prompt: row.request, position: row.tokens.len() })?;
                 row.push(draw, &self.config.eos_ids);
             }
@@ -178,20 +182,27 @@ impl<'a> Batch<'a> {
         Ok(next)
     }
 
+    /// Tokens that the row with the most room may sample.
+    fn longest_budget(&self) -> usize {
+        self.rows.iter().map(|row| row.budget).max().unwrap_or(0)
+    }
+
     fn unfinished(&self) -> usize {
         self.live.iter().filter(|&&row| self.rows[row].finish.is_none()).count()
     }
 
-    /// Cache rows to keep, once enough of them have finished to repay the copy.
-    fn compact(&mut self) -> Option<Vec<usize>> {
+    /// Whether enough rows have finished to repay copying the rest of the cache.
+    fn worth_compacting(&self) -> bool {
         let finished = self.live.len() - self.unfinished();
-        if finished == 0 || finished * 4 < self.live.len() {
-            return None;
-        }
+        finished > 0 && finished * 4 >= self.live.len()
+    }
+
+    /// Forgets finished rows; returns which of the live ones stay.
+    fn keep_unfinished(&mut self) -> Vec<usize> {
         let rows = &self.rows;
         let kept: Vec<usize> = (0..self.live.len()).filter(|&i| rows[self.live[i]].finish.is_none()).collect();
         self.live = kept.iter().map(|&i| self.live[i]).collect();
-        Some(kept)
+        kept
     }
 
     fn finish(self) -> Vec<Vec<Completion>> {

@@ -3,7 +3,10 @@
 //! This crate never sees text: token ids in, token ids and log-probs out.
 //!
 #![doc = include_str!("../README.md")]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
+)]
 
 mod distribution;
 mod error;

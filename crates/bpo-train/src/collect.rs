@@ -1,7 +1,7 @@
 //! Sampling and judging: what is written to the journal before it trains.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use bpo_annotate::{Annotator, Comparison, Item, Judgement, Verdict};
+use bpo_annotate::{Annotator, Comparison, Judgement, Verdict};
 use bpo_data::Tokenizer;
 use bpo_model::Decoder;
 use bpo_sampler::{FinishReason, GenerateConfig, Request, StreamKey, generate};
@@ -43,6 +43,7 @@ pub struct Drawn {
 pub(crate) struct Streams {
     pub seed: u64,
     pub step: u64,
+    /// Completions per prompt.
     pub slots: u64,
 }
 
@@ -58,8 +59,12 @@ pub(crate) fn sample(
     let batches = prompts.len().div_ceil(batch).max(1);
     observer.begin(stage, (batches * config.max_new_tokens) as u64);
     let mut drawn = Vec::with_capacity(prompts.len());
+    let mut seen = HashMap::new();
     for (index, chunk) in prompts.chunks(batch).enumerate() {
-        let requests: Vec<Request<'_>> = chunk.iter().map(|prompt| request(prompt, streams)).collect();
+        let requests: Vec<Request<'_>> = chunk.iter().map(|prompt| request(prompt, streams, &mut seen)).collect();
+        if stage == Stage::Evaluate && observer.interrupted() {
+            return Err(Error::Interrupted);
+        }
         let mut tokens = index * config.max_new_tokens;
         let completions = generate(policy, &requests, config, |_| {
             tokens += 1;
@@ -80,10 +85,17 @@ pub(crate) fn sample(
     Ok(drawn)
 }
 
-fn request(prompt: &TrainPrompt, streams: Streams) -> Request<'_> {
+/// A prompt that comes again in the same step gets the slots behind those it has had.
+fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usize, u64>) -> Request<'p> {
+    let first = seen.entry(prompt.id).or_default();
     let key = |slot| StreamKey { seed: streams.seed, step: streams.step, prompt: prompt.id as u64, slot };
-    Request { prompt: &prompt.ids, samples: (0..streams.slots).map(key).collect() }
+    let samples = (*first..*first + streams.slots).map(key).collect();
+    *first += streams.slots;
+    Request { prompt: &prompt.ids, samples }
 }
+
+/// Pairs asked about at once: progress can be shown in between.
+const QUESTIONS: usize = 32;
 
 /// Asks the annotator about the first two completions of every prompt.
 pub(crate) fn judge(
@@ -91,19 +103,59 @@ pub(crate) fn judge(
     prompts: &[&TrainPrompt],
     drawn: &[Drawn],
     missing_eos_penalty: Option<f64>,
+    observer: &mut dyn Observer,
 ) -> Result<Vec<Judgement>, Error> {
-    let mut comparisons = Vec::with_capacity(drawn.len());
-    for (prompt, drawn) in prompts.iter().zip(drawn) {
-        let [first, second] = pair(drawn)?;
-        comparisons.push(Comparison {
-            prompt: prompt.text.clone(),
-            first: first.text.clone(),
-            second: second.text.clone(),
-        });
+    let mut judgements = Vec::with_capacity(drawn.len());
+    for (prompts, drawn) in prompts.chunks(QUESTIONS).zip(drawn.chunks(QUESTIONS)) {
+        let comparisons: Result<Vec<Comparison>, Error> = prompts
+            .iter()
+            .zip(drawn)
+            .map(|(prompt, drawn)| {
+                let [first, second] = pair(drawn)?;
+                let [prompt, first, second] = [&prompt.text, &first.text, &second.text].map(Clone::clone);
+                Ok(Comparison { prompt, first, second })
+            })
+            .collect();
+        judgements.extend(annotator.compare(&comparisons?)?);
+        observer.advance(judgements.len() as u64);
     }
-    let judgements = annotator.compare(&comparisons)?;
     let Some(penalty) = missing_eos_penalty else { return Ok(judgements) };
     judgements.into_iter().zip(drawn).map(|(judgement, drawn)| penalised(judgement, drawn, penalty)).collect()
+}
+
+/// Watches how often the annotator abstains.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AbstainQuota(VecDeque<bool>);
+
+impl AbstainQuota {
+    /// Questions looked back on.
+    const WINDOW: usize = 200;
+    /// Questions before anything is concluded.
+    const ENOUGH: usize = 20;
+    /// Share of them that may go without a verdict.
+    const SHARE: f64 = 0.1;
+
+    /// Counts a batch.
+    ///
+    /// # Errors
+    /// [`Error::Abstentions`] when too many of the last questions have no verdict.
+    pub fn count(&mut self, judgements: &[Judgement]) -> Result<(), Error> {
+        let mut last = None;
+        for judgement in judgements {
+            if let Verdict::Abstain(reason) = &judgement.verdict {
+                last = Some(reason.to_string());
+            }
+            self.0.push_back(matches!(judgement.verdict, Verdict::Abstain(_)));
+        }
+        self.0.drain(..self.0.len().saturating_sub(Self::WINDOW));
+        let (judged, abstained) = (self.0.len(), self.0.iter().filter(|abstained| **abstained).count());
+        match last {
+            Some(reason) if judged >= Self::ENOUGH && abstained as f64 > Self::SHARE * judged as f64 => {
+                Err(Error::Abstentions { abstained, judged, reason })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// TRL's `missing_eos_penalty`: subtracted from the score of a completion that was cut, before comparing.
@@ -144,6 +196,10 @@ pub(crate) fn pairs<'a>(
 ) -> Result<(Vec<Pair<'a>>, Vec<String>), Error> {
     let (mut pairs, mut dropped) = (Vec::new(), Vec::new());
     for ((prompt, drawn), judgement) in prompts.iter().zip(drawn).zip(judgements) {
+        if prompt.id != drawn.prompt {
+            let (now, then) = (prompt.id, drawn.prompt);
+            return Err(Error::Data(format!("the journal's completions are of prompt {then}, the step's of {now}")));
+        }
         let [first, second] = pair(drawn)?;
         match &judgement.verdict {
             Verdict::First => pairs.push(Pair { prompt, chosen: first, rejected: second }),
@@ -153,11 +209,6 @@ pub(crate) fn pairs<'a>(
         }
     }
     Ok((pairs, dropped))
-}
-
-/// Scores of responses, where the annotator has such.
-pub(crate) fn scores(annotator: &mut dyn Annotator, items: &[Item]) -> Result<Option<Vec<f64>>, Error> {
-    Ok(annotator.score(items).transpose()?)
 }
 
 /// Share of different texts.

@@ -50,13 +50,21 @@ pub fn prepare(
     prompts: Vec<PromptRow>,
     references: Option<Vec<ReferenceRow>>,
 ) -> Result<Prepared, Error> {
-    let limits = recipe.limits(context);
+    let limits = recipe.limits(context)?;
     if recipe.apply_chat_template && !tokenizer.has_chat_template() {
         return Err(Error::Recipe("apply_chat_template: the tokenizer has no chat template".into()));
     }
     let mut prepared = Prepared::default();
     if let Some(references) = &references {
-        prepared.eval = eval_prompts(references, tokenizer, &limits, recipe.eval_size, recipe.apply_chat_template)?;
+        let (size, chat) = (recipe.eval_size, recipe.apply_chat_template);
+        let (eval, counts) = eval_prompts(references, tokenizer, &limits, size, chat)?;
+        if eval.is_empty() && size > 0 {
+            return Err(Error::Data(format!("no reference is left to evaluate on: {counts}")));
+        }
+        if counts.total_dropped() + counts.truncated > 0 {
+            prepared.notes.push(format!("references: {counts}"));
+        }
+        prepared.eval = eval;
     }
     let mut evaluated: HashSet<String> = prepared.eval.iter().map(|eval| eval.prompt.text.clone()).collect();
     let (mut counts, mut set_aside) = (Counts::default(), 0);
@@ -70,7 +78,9 @@ pub fn prepare(
             set_aside += 1;
             continue;
         }
-        let Some(ids) = fitted(tokenizer, &asked, &limits, &mut counts)? else { continue };
+        let fitted =
+            fitted(tokenizer, &asked, &limits, &mut counts).map_err(|error| at_line("prompts", row.line, &error))?;
+        let Some(ids) = fitted else { continue };
         let prompt = TrainPrompt { id: row.id, text, ids };
         if hold {
             evaluated.insert(prompt.text.clone());
@@ -82,7 +92,8 @@ pub fn prepare(
     if prepared.train.is_empty() {
         return Err(Error::Data(format!("no prompt is left to train on: {counts}, {set_aside} held out")));
     }
-    prepared.notes = notes(&prepared, &counts, set_aside);
+    let mut notes = notes(&prepared, &counts, set_aside);
+    prepared.notes.append(&mut notes);
     Ok(prepared)
 }
 
@@ -110,7 +121,7 @@ fn shown(prompt: Prompt, apply_chat_template: bool) -> Prompt {
     }
 }
 
-/// The first `size` different prompts of `references`, those that fit.
+/// The first `size` different prompts of `references`, those that fit, and what happened to the others.
 ///
 /// # Errors
 /// [`Error::Data`] when a reference has no prompt.
@@ -120,7 +131,8 @@ pub fn eval_prompts(
     limits: &Limits,
     size: usize,
     apply_chat_template: bool,
-) -> Result<Vec<EvalPrompt>, Error> {
+) -> Result<(Vec<EvalPrompt>, Counts), Error> {
+    let mut counts = Counts::default();
     let (mut eval, mut seen): (Vec<EvalPrompt>, HashSet<String>) = Default::default();
     for row in references {
         let Some(prompt) = &row.prompt else {
@@ -131,14 +143,20 @@ pub fn eval_prompts(
         if eval.len() >= size || !seen.insert(text.clone()) {
             continue;
         }
-        if let Some(ids) = fitted(tokenizer, &prompt, limits, &mut Counts::default())? {
+        let fitted =
+            fitted(tokenizer, &prompt, limits, &mut counts).map_err(|error| at_line("references", row.line, &error))?;
+        if let Some(ids) = fitted {
             eval.push(EvalPrompt {
                 prompt: TrainPrompt { id: row.line, text, ids },
                 reference: Some(row.text.clone()),
             });
         }
     }
-    Ok(eval)
+    Ok((eval, counts))
+}
+
+fn at_line(file: &str, line: usize, error: &Error) -> Error {
+    Error::Data(format!("{file}, line {line}: {error}"))
 }
 
 fn fitted(

@@ -26,6 +26,19 @@ pub enum Error {
         /// Ids of the prompts in the batch.
         prompts: Vec<usize>,
     },
+    /// The annotator abstains too often; its last answers were not recorded and will be asked for again.
+    #[error("the annotator gave no verdict on {abstained} of the last {judged} pairs (last reason: {reason})")]
+    Abstentions {
+        /// Questions without a verdict.
+        abstained: usize,
+        /// Questions looked back on.
+        judged: usize,
+        /// Why the last one had none.
+        reason: String,
+    },
+    /// The observer asked to stop in the middle of an evaluation.
+    #[error("interrupted")]
+    Interrupted,
     /// From the model.
     #[error(transparent)]
     Model(#[from] bpo_model::Error),

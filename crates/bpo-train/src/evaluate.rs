@@ -105,22 +105,48 @@ impl Evaluator<'_> {
         let texts: Vec<&str> = evaluation.texts().collect();
         let items: Vec<Item> =
             prompts.iter().zip(&texts).map(|(prompt, text)| Item::new(prompt.text.as_str(), *text)).collect();
-        let scores = collect::scores(annotator, &items)?;
-        let references: Option<Vec<&str>> = self.prompts.iter().map(|eval| eval.reference.as_deref()).collect();
-        let wins = match references {
-            Some(references) if !references.is_empty() => {
-                Some(win_rate(annotator, &prompts_of(&prompts), &texts, &references)?)
-            }
-            _ => None,
-        };
+        let scores = scores(annotator, &items)?;
+        let wins = self.reference_wins(&prompts, &texts, scores.as_deref(), annotator)?;
         let ancestral = self.generate.sampling == bpo_sampler::Sampling::default();
         let kl = match start {
             Some(start) if ancestral && !prompts.is_empty() => Some(self.kl(start, &prompts, &evaluation.responses)?),
             _ => None,
         };
-        evaluation.scores = scores.map(|scores| scores.into_iter().map(|s| s.is_finite().then_some(s)).collect());
-        (evaluation.reference_wins, evaluation.kl) = (wins, kl);
+        (evaluation.scores, evaluation.reference_wins, evaluation.kl) = (scores, wins, kl);
         Ok(evaluation)
+    }
+
+    /// Wins over the references, `None` for a prompt without one; nothing when no prompt has any.
+    fn reference_wins(
+        &self,
+        prompts: &[&TrainPrompt],
+        texts: &[&str],
+        ours: Option<&[Option<f64>]>,
+        annotator: &mut dyn Annotator,
+    ) -> Result<Option<Vec<Option<f64>>>, Error> {
+        let with: Vec<usize> = (0..prompts.len()).filter(|&i| self.prompts[i].reference.is_some()).collect();
+        if with.is_empty() {
+            return Ok(None);
+        }
+        let references: Vec<&str> = self.prompts.iter().filter_map(|eval| eval.reference.as_deref()).collect();
+        let items: Vec<Item> =
+            with.iter().zip(&references).map(|(&i, text)| Item::new(prompts[i].text.as_str(), *text)).collect();
+        let won = match (ours, scores(annotator, &items)?) {
+            (Some(ours), Some(theirs)) => {
+                let ours: Vec<Option<f64>> = with.iter().map(|&i| ours[i]).collect();
+                wins_by_score(&ours, &theirs)
+            }
+            _ => {
+                let asked: Vec<&str> = with.iter().map(|&i| prompts[i].text.as_str()).collect();
+                let texts: Vec<&str> = with.iter().map(|&i| texts[i]).collect();
+                win_rate(annotator, &asked, &texts, &references)?
+            }
+        };
+        let mut wins = vec![None; prompts.len()];
+        for (&index, won) in with.iter().zip(won) {
+            wins[index] = won;
+        }
+        Ok(Some(wins))
     }
 
     fn kl(&self, start: &Decoder, prompts: &[&TrainPrompt], responses: &[Drawn]) -> Result<f64, Error> {
@@ -143,14 +169,32 @@ impl Evaluator<'_> {
     }
 }
 
+/// Scores where the annotator has such; an abstention is `None`.
+fn scores(annotator: &mut dyn Annotator, items: &[Item]) -> Result<Option<Vec<Option<f64>>>, Error> {
+    let scores = annotator.score(items).transpose()?;
+    Ok(scores.map(|scores| scores.into_iter().map(|score| score.is_finite().then_some(score)).collect()))
+}
+
+/// Wins where both sides have been scored already: no text is asked about twice.
+pub(crate) fn wins_by_score(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Vec<Option<f64>> {
+    let win = |(ours, theirs): (&Option<f64>, &Option<f64>)| win(&Verdict::of_scores((*ours)?, (*theirs)?));
+    ours.iter().zip(theirs).map(win).collect()
+}
+
+/// 1 for the first, 0 for the second, ½ for a tie.
+fn win(verdict: &Verdict) -> Option<f64> {
+    match verdict {
+        Verdict::First => Some(1.0),
+        Verdict::Second => Some(0.0),
+        Verdict::Tie => Some(0.5),
+        Verdict::Abstain(_) => None,
+    }
+}
+
 /// Tokens of the longest prompt with all its completions: the row length that packing needs.
 pub(crate) fn longest(groups: &[Group<'_>]) -> usize {
     let tokens = |group: &Group<'_>| group.prompt.len() + group.completions.iter().map(|c| c.len()).sum::<usize>();
     groups.iter().map(tokens).max().unwrap_or(1)
-}
-
-fn prompts_of<'a>(prompts: &[&'a TrainPrompt]) -> Vec<&'a str> {
-    prompts.iter().map(|prompt| prompt.text.as_str()).collect()
 }
 
 /// 1 where `ours` is preferred, 0 where `theirs` is, ½ for a tie, `None` for an abstention.
@@ -173,11 +217,5 @@ pub fn win_rate(
         })
         .collect();
     let judgements = annotator.compare(&comparisons)?;
-    let win = |verdict| match verdict {
-        Verdict::First => Some(1.0),
-        Verdict::Second => Some(0.0),
-        Verdict::Tie => Some(0.5),
-        Verdict::Abstain(_) => None,
-    };
-    Ok(judgements.into_iter().map(|judgement| win(judgement.verdict)).collect())
+    Ok(judgements.iter().map(|judgement| win(&judgement.verdict)).collect())
 }

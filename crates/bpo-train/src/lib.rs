@@ -1,7 +1,10 @@
 //! The loop: sample from the behaviour policy, ask the annotator, take a step on the pairs, refresh.
 //! Start from [`run`] (online preference optimisation) or [`sft`]; a [`Recipe`] says everything else.
 //! This crate parses no flags and prints nothing: what happens is told to an [`Observer`].
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
+)]
 
 mod collect;
 mod dataset;

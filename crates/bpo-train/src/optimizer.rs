@@ -50,13 +50,24 @@ impl Gradients {
     /// Euclidean norm over all parameters together, read from the device once. (Burn's own clipping
     /// works on each tensor for itself, which is another algorithm.)
     pub fn norm(&self) -> f64 {
-        if self.0.is_empty() {
-            return 0.0;
-        }
-        let squares = self.0.values().map(|gradient| (gradient.clone() * gradient.clone()).sum()).collect();
-        let squares: Vec<f32> = Tensor::<1>::cat(squares, 0).try_into_vec_as().unwrap_or_else(|_| vec![f32::NAN]);
-        squares.iter().map(|&square| f64::from(square)).sum::<f64>().sqrt()
+        euclidean(self.0.values())
     }
+}
+
+/// Euclidean norm of all parameters together: finite exactly when every one of them is (and their
+/// squares are).
+pub(crate) fn norm(parameters: &Parameters) -> f64 {
+    euclidean(parameters.iter().map(|(_, tensor)| tensor))
+}
+
+/// A tensor that cannot be read back counts as not finite.
+fn euclidean<'t>(tensors: impl Iterator<Item = &'t Tensor<2>>) -> f64 {
+    let squares: Vec<Tensor<1>> = tensors.map(|tensor| (tensor.clone() * tensor.clone()).sum()).collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let squares: Vec<f32> = Tensor::cat(squares, 0).try_into_vec_as().unwrap_or_else(|_| vec![f32::NAN]);
+    squares.iter().map(|&square| f64::from(square)).sum::<f64>().sqrt()
 }
 
 /// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over named matrices. Its state is two more sets of

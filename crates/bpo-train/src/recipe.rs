@@ -166,7 +166,7 @@ pub struct Recipe {
     pub save_steps: u64,
     /// Held-out prompts to evaluate on, 0 for none.
     pub eval_size: usize,
-    /// Completions sampled at once in evaluation.
+    /// Prompts sampled at once, in evaluation and in training.
     pub per_device_eval_batch_size: usize,
     /// Temperature of evaluation; 0 is greedy.
     pub eval_temperature: f64,
@@ -250,6 +250,16 @@ impl Recipe {
         }
         if self.samples_per_prompt != 2 {
             return Err(Error::Recipe(format!("samples_per_prompt = {}: a pair needs 2", self.samples_per_prompt)));
+        }
+        if self.max_steps == 0 && self.num_train_epochs <= 0.0 {
+            return Err(Error::Recipe("max_steps and num_train_epochs are both 0: nothing to do".into()));
+        }
+        if let Some(penalty) = self.missing_eos_penalty.filter(|penalty| !penalty.is_finite()) {
+            return Err(Error::Recipe(format!("missing_eos_penalty = {penalty} must be a finite number")));
+        }
+        if self.learning_rate > 1.0 {
+            let rate = self.learning_rate;
+            return Err(Error::Recipe(format!("learning_rate = {rate}: above 1 every weight is lost in one step")));
         }
         if self.temperature == 0.0 {
             return Err(Error::Recipe("temperature = 0 samples the same completion twice: no pair".into()));
@@ -348,13 +358,21 @@ impl Recipe {
     }
 
     /// Prompt limits; `context` is the model's.
-    pub fn limits(&self, context: usize) -> Limits {
-        let room = context.saturating_sub(self.max_new_tokens).max(1);
-        Limits {
-            max_prompt_length: Some(self.max_prompt_length.min(room)),
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] when completions alone fill the context.
+    pub fn limits(&self, context: usize) -> Result<Limits, Error> {
+        let new = self.max_new_tokens;
+        if new >= context {
+            let reason =
+                format!("max_new_tokens = {new} leaves no room for a prompt in the model's context of {context}");
+            return Err(Error::Recipe(reason));
+        }
+        Ok(Limits {
+            max_prompt_length: Some(self.max_prompt_length.min(context - new)),
             max_length: Some(context),
             truncation: self.truncation,
-        }
+        })
     }
 }
 

@@ -14,9 +14,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     Drawn, Error, EvalPrompt, Evaluation, Evaluator, Gradients, Interval, LearningRate, Observer, Recipe, Reference,
     RefreshSchedule, Sample, Scored, Stage, TrainPrompt, Trainable, backward, bootstrap_mean,
-    collect::{self, Pair, Streams},
+    collect::{self, AbstainQuota, Pair, Streams},
     dataset::{Prepared, prepare},
-    evaluate::{longest, win_rate},
+    evaluate::{longest, win_rate, wins_by_score},
+    optimizer::norm,
     sequence_logps,
     state::{Behaviour, State},
 };
@@ -104,22 +105,13 @@ const SAMPLE_PAIRS: usize = 3;
 pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Outcome, Error> {
     recipe.validate()?;
     let mut run = Run::open(recipe, inputs, dir, observer)?;
-    let before = run.evaluation(0, "eval/start", observer)?;
-    while run.state.step < run.total {
-        if observer.interrupted() {
+    match run.complete(dir, observer) {
+        Err(Error::Interrupted) => {
             run.state.save(&mut run.checkpoints)?;
-            return Ok(Outcome::Interrupted(run.state.step));
+            Ok(Outcome::Interrupted(run.state.step))
         }
-        let metrics = run.step(observer)?;
-        run.metrics.append(&Value::Object(metrics.clone()))?;
-        observer.step(run.state.step, run.total, &metrics);
-        if run.state.step.is_multiple_of(recipe.save_steps) || run.state.step == run.total {
-            run.state.save(&mut run.checkpoints)?;
-        }
+        done => Ok(Outcome::Finished(Box::new(done?))),
     }
-    let after = run.evaluation(run.total, "eval/end", observer)?;
-    let report = run.finish(dir, before, after)?;
-    Ok(Outcome::Finished(Box::new(report)))
 }
 
 struct Run<'a> {
@@ -142,6 +134,7 @@ struct Run<'a> {
     journal: Journal,
     checkpoints: Checkpoints,
     metrics: MetricsLog,
+    quota: AbstainQuota,
 }
 
 impl<'a> Run<'a> {
@@ -152,6 +145,7 @@ impl<'a> Run<'a> {
         notes.iter().for_each(|note| observer.note(note));
         let initial = match (recipe.use_peft, adapter) {
             (true, Some(mut adapter)) => {
+                refuse_another_shape(recipe, &adapter)?;
                 adapter.config.lora_dropout = recipe.lora_dropout;
                 Trainable::Lora(adapter)
             }
@@ -163,7 +157,8 @@ impl<'a> Run<'a> {
         let mut checkpoints = dir.checkpoints()?;
         let latest = checkpoints.latest()?;
         for set in checkpoints.quarantined() {
-            observer.note(&format!("damaged checkpoint set aside: {set:?}"));
+            let path = set.path.display();
+            observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
         }
         let start = State::new(initial.clone(), recipe.adamw());
         let state = match &latest {
@@ -195,7 +190,26 @@ impl<'a> Run<'a> {
             journal,
             checkpoints,
             metrics,
+            quota: AbstainQuota::default(),
         })
+    }
+
+    /// All that is left: the steps between two evaluations.
+    fn complete(&mut self, dir: &RunDir, observer: &mut dyn Observer) -> Result<Report, Error> {
+        let before = self.evaluation(0, "eval/start", observer)?;
+        while self.state.step < self.total {
+            if observer.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let metrics = self.step(observer)?;
+            self.metrics.append(&Value::Object(metrics.clone()))?;
+            observer.step(self.state.step, self.total, &metrics);
+            if self.state.step.is_multiple_of(self.recipe.save_steps) || self.state.step == self.total {
+                self.state.save(&mut self.checkpoints)?;
+            }
+        }
+        let after = self.evaluation(self.total, "eval/end", observer)?;
+        self.finish(dir, before, after)
     }
 
     /// Online BPO (Xu et al. 2024, arXiv:2406.12168, Algorithm 1). One step, one line per stage.
@@ -245,9 +259,10 @@ impl<'a> Run<'a> {
         let streams = Streams { seed: self.recipe.seed, step, slots: self.recipe.samples_per_prompt as u64 };
         let config = self.generate_config(self.recipe.temperature);
         let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
+        let eval_batch = self.recipe.per_device_eval_batch_size;
         self.journal.once(step, "sampled", || {
             let policy = behaviour.model(base)?;
-            let batch = (streams, prompts.len());
+            let batch = (streams, eval_batch);
             collect::sample(&policy, tokenizer, prompts, &config, batch, (Stage::Sample, observer))
         })
     }
@@ -259,11 +274,12 @@ impl<'a> Run<'a> {
         drawn: &[Drawn],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Judgement>, Error> {
-        let (annotator, penalty) = (&mut self.annotator, self.recipe.missing_eos_penalty);
+        let (annotator, penalty, quota) = (&mut self.annotator, self.recipe.missing_eos_penalty, &mut self.quota);
         self.journal.once(step, "judged", || {
             observer.begin(Stage::Judge, drawn.len() as u64);
-            let judgements = collect::judge(annotator, prompts, drawn, penalty)?;
+            let judgements = collect::judge(annotator, prompts, drawn, penalty, observer)?;
             observer.end();
+            quota.count(&judgements)?;
             Ok(judgements)
         })
     }
@@ -301,9 +317,13 @@ impl<'a> Run<'a> {
             return Err(non_finite(step, "the gradient norm", pairs));
         }
         let updating = Instant::now();
-        let parameters = self.state.policy.parameters();
-        let updated = self.state.optimizer.step(parameters, &gradients, trained.grad_norm, trained.rate);
-        self.state.policy = self.state.policy.with_parameters(updated);
+        // Into a copy first (tensors are shared): what is not finite never becomes the state.
+        let mut optimizer = self.state.optimizer.clone();
+        let updated = optimizer.step(self.state.policy.parameters(), &gradients, trained.grad_norm, trained.rate);
+        if !norm(&updated).is_finite() {
+            return Err(non_finite(step, "a weight after the update", pairs));
+        }
+        (self.state.optimizer, self.state.policy) = (optimizer, self.state.policy.with_parameters(updated));
         trained.optimizer_seconds = updating.elapsed().as_secs_f64();
         Ok(trained)
     }
@@ -383,8 +403,12 @@ impl<'a> Run<'a> {
         let (start, end): (Vec<&str>, Vec<&str>) =
             (start.iter().map(String::as_str).collect(), end.iter().map(String::as_str).collect());
         let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
-        let wins: Vec<Option<f64>> =
-            self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?;
+        let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
+            (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
+            _ => {
+                self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?
+            }
+        };
         let both = |of: &dyn Fn(&Evaluation) -> Option<Interval>| Some([of(&before)?, of(&after)?]);
         let report = Report {
             steps: self.total,
@@ -552,17 +576,31 @@ fn sample_pairs(prompts: &[&str], before: &Evaluation, after: &Evaluation) -> Ve
         .collect()
 }
 
+/// An adapter to start from brings its own shape: LoRA keys that say otherwise would have no effect.
+fn refuse_another_shape(recipe: &Recipe, adapter: &Adapter) -> Result<(), Error> {
+    let (asked, default, has) = (recipe.lora(), Recipe::default().lora(), &adapter.config);
+    let differs = [
+        ("lora_r", asked.r != default.r && asked.r != has.r),
+        ("lora_alpha", asked.lora_alpha != default.lora_alpha && asked.lora_alpha != has.lora_alpha),
+        ("use_rslora", asked.use_rslora != default.use_rslora && asked.use_rslora != has.use_rslora),
+        ("lora_target_modules", asked.target_modules != default.target_modules),
+    ];
+    match differs.into_iter().find(|(_, differs)| *differs) {
+        Some((key, _)) => Err(Error::Recipe(format!("{key} has no effect: the adapter it starts from has its own"))),
+        None => Ok(()),
+    }
+}
+
 fn describe(recipe: &Recipe, initial: &Trainable, total: u64, schedule: &RefreshSchedule) -> String {
     let reference = match recipe.reference {
         Reference::Behaviour => "the behaviour policy (BPO)",
         Reference::Initial => "the initial policy (online DPO)",
     };
     format!(
-        "{} loss, beta {}; reference: {reference}; behaviour refreshed every {} of {total} steps; \
-         {} trainable parameters",
+        "{} loss, beta {}; reference: {reference}; {} collection phases in {total} steps; {} trainable parameters",
         recipe.loss_type,
         recipe.beta,
-        schedule.interval(),
+        schedule.phases(),
         initial.parameters().count()
     )
 }

@@ -3,35 +3,38 @@ use crate::{CollectionPhases, LrScheduler};
 /// When the behaviour policy is refreshed: F times in T steps, the start included.
 ///
 /// Xu et al. 2024, arXiv:2406.12168, section 3: the behaviour becomes the policy every K = T/F steps.
-/// F = 1 is offline, F = T on-policy. K is rounded up, so that no more than F phases occur.
+/// F = 1 is offline, F = T on-policy. Where F does not divide T, phases differ by one step at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshSchedule {
-    interval: u64,
+    phases: u64,
+    steps: u64,
 }
 
 impl RefreshSchedule {
-    /// `phases` of data collection in `steps` steps.
+    /// `phases` of data collection in `steps` steps; more phases than steps are one per step.
     pub fn new(phases: CollectionPhases, steps: u64) -> Self {
+        let steps = steps.max(1);
         let phases = match phases {
             CollectionPhases::EveryStep => steps,
-            CollectionPhases::Count(phases) => phases,
+            CollectionPhases::Count(phases) => phases.clamp(1, steps),
         };
-        Self { interval: steps.div_ceil(phases.max(1)).max(1) }
+        Self { phases, steps }
     }
 
     /// Whether the behaviour is refreshed before this step is sampled.
     pub fn due(&self, step: u64) -> bool {
-        step.is_multiple_of(self.interval)
+        step == 0 || self.phase(step) != self.phase(step - 1)
     }
 
     /// The data-collection phase a step lies in, from 0.
     pub fn phase(&self, step: u64) -> u64 {
-        step / self.interval
+        let phase = u128::from(step) * u128::from(self.phases) / u128::from(self.steps);
+        u64::try_from(phase).unwrap_or(u64::MAX)
     }
 
-    /// Steps between two refreshes.
-    pub fn interval(&self) -> u64 {
-        self.interval
+    /// F: how many phases there are.
+    pub fn phases(&self) -> u64 {
+        self.phases
     }
 }
 
@@ -90,11 +93,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_are_at_most_f_phases_and_the_first_step_starts_one(phases in 1u64..50, steps in 1u64..500) {
+        fn there_are_exactly_f_phases_of_nearly_equal_length(phases in 1u64..50, steps in 1u64..500) {
             let schedule = RefreshSchedule::new(CollectionPhases::Count(phases), steps);
-            prop_assert!(schedule.due(0));
-            prop_assert!((0..steps).filter(|&s| schedule.due(s)).count() as u64 <= phases);
-            prop_assert!((1..steps).all(|s| schedule.due(s) == (schedule.phase(s) != schedule.phase(s - 1))));
+            let refreshes: Vec<u64> = (0..steps).filter(|&step| schedule.due(step)).collect();
+            prop_assert_eq!(refreshes.len() as u64, phases.min(steps));
+            prop_assert_eq!(refreshes[0], 0);
+            let ends = refreshes.iter().skip(1).copied().chain([steps]);
+            let lengths: Vec<u64> = refreshes.iter().zip(ends).map(|(start, end)| end - start).collect();
+            prop_assert!(lengths.iter().max().unwrap() - lengths.iter().min().unwrap() <= 1);
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
     evaluate::longest,
+    optimizer,
     run::{export, mixed, peak_rss_mib},
     state::State,
 };
@@ -144,8 +145,13 @@ fn step(
             prompts: Vec::new(),
         });
     }
-    let updated = state.optimizer.step(state.policy.parameters(), &gradients, norm, rate);
-    state.policy = state.policy.with_parameters(updated);
+    let mut optimizer = state.optimizer.clone();
+    let updated = optimizer.step(state.policy.parameters(), &gradients, norm, rate);
+    if !optimizer::norm(&updated).is_finite() {
+        let what = "a weight after the update".into();
+        return Err(Error::NonFinite { step: state.step, what, prompts: Vec::new() });
+    }
+    (state.optimizer, state.policy) = (optimizer, state.policy.with_parameters(updated));
     state.step += 1;
     Ok((loss, norm))
 }
@@ -165,7 +171,6 @@ fn examples(
     let mut counts = Counts::default();
     let mut examples = Vec::with_capacity(rows.len());
     for row in rows {
-        let line = row.line;
         let (prompt, learn_all) = match &row.prompt {
             Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
             None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
@@ -174,7 +179,8 @@ fn examples(
         let (mut context, mut target) = if prompt.is_empty() {
             let mut tokens = completion;
             if tokens.len() < 2 {
-                return Err(Error::Data(format!("line {line}: a text of one token teaches nothing")));
+                counts.record(bpo_data::DropReason::CompletionEmpty);
+                continue;
             }
             let rest = tokens.split_off(1);
             (tokens, rest)

@@ -1,5 +1,12 @@
 //! Scoring and its gradients in every layout; whole runs on a tiny random model: learning, resuming.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
 
 mod runs;
 mod scoring;

@@ -1,7 +1,8 @@
 use std::{cell::Cell, path::Path};
 
+use bpo_annotate::{Item, Scored, scorer_from};
 use bpo_store::RunDir;
-use bpo_train::{CollectionPhases, Error, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, run};
+use bpo_train::{CollectionPhases, Error, Inputs, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, run};
 use serde_json::{Map, Value};
 
 use crate::tiny::{inputs, recipe};
@@ -152,4 +153,46 @@ fn a_recipe_that_cannot_work_is_refused_by_key() {
         let error: Error = run(&recipe, inputs(), &dir, &mut Silent).unwrap_err();
         assert!(error.to_string().contains(word), "{word}: {error}");
     }
+}
+
+#[test]
+fn an_annotator_that_abstains_too_often_stops_the_run_and_its_answers_are_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let recipe = Recipe { eval_size: 0, ..recipe() };
+    complete(&recipe, &whole);
+    let mut left = 3 * recipe.prompts_per_step();
+    let tiring = scorer_from("tires", move |items: &[Item]| {
+        let awake = left > 0;
+        left = left.saturating_sub(items.len() / 2);
+        let liking = |item: &Item| item.response.split_whitespace().filter(|word| *word == "w0").count() as f64;
+        Ok(items.iter().map(|item| if awake { liking(item) } else { f64::NAN }).collect())
+    });
+    let inputs = Inputs { annotator: Box::new(Scored(tiring)), ..inputs() };
+    let error = run(&recipe, inputs, &RunDir::open(&cut).unwrap(), &mut Silent).unwrap_err();
+    assert!(matches!(error, Error::Abstentions { .. }), "{error}");
+    complete(&recipe, &cut);
+    assert!(trained(&whole) == trained(&cut));
+}
+
+#[test]
+fn a_prompt_that_comes_twice_in_a_step_is_sampled_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut inputs = inputs();
+    inputs.prompts.truncate(1);
+    let recipe = Recipe { eval_size: 0, max_steps: 1, ..recipe() };
+    run(&recipe, inputs, &RunDir::open(&dir.path().join("run")).unwrap(), &mut Silent).unwrap();
+    let distinct = metrics(&dir.path().join("run"))[0]["collect/distinct"].as_f64().unwrap();
+    assert!(distinct > 0.8, "{distinct} of the samples are distinct");
+}
+
+#[test]
+fn an_update_that_is_not_finite_leaves_no_checkpoint_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = Recipe { weight_decay: 1e300, eval_size: 0, save_steps: 1, ..recipe() };
+    let path = dir.path().join("run");
+    let error = run(&recipe, inputs(), &RunDir::open(&path).unwrap(), &mut Silent).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { step: 0, .. }), "{error}");
+    let saved = std::fs::read_dir(path.join("checkpoints")).map(|entries| entries.count()).unwrap_or(0);
+    assert_eq!(saved, 0);
 }
