@@ -27,6 +27,16 @@ fn a_seed_draws_the_same_tokens_in_any_batch() {
 }
 
 #[test]
+fn samples_of_one_prompt_may_be_in_several_batches() {
+    let slots = |extra: &[&str]| {
+        let (rows, _) = generate(&[&["--samples", "5"], extra].concat())?;
+        Some(rows.iter().map(|row| (row["slot"].clone(), row["response_ids"].clone())).collect::<Vec<_>>())
+    };
+    let Some(one) = slots(&[]) else { return };
+    assert_eq!(one, slots(&["--batch-size", "2"]).unwrap());
+}
+
+#[test]
 fn recorded_log_probs_are_those_that_score_gives() {
     let Some((rows, model)) = generate(&["--top-k", "5", "--temperature", "0.7"]) else { return };
     let input: String = rows.iter().map(|row| format!("{row}\n")).collect();

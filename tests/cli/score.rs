@@ -31,6 +31,18 @@ fn log_probs_are_those_of_transformers_in_the_order_of_the_rows() {
 }
 
 #[test]
+fn a_row_longer_than_the_context_is_scored_and_told_of_once() {
+    let Some(model) = fixture("arch/llama-tied") else { return };
+    let context = read(&model.join("config.json"))["max_position_embeddings"].as_u64().unwrap() as usize;
+    let long = json!({"prompt_ids": vec![1; context], "response_ids": [2]});
+    let rows = format!("{}\n{long}\n{long}\n", json!({"prompt_ids": [1], "response_ids": [2]}));
+    let run = bpo_reading(&rows, &["score", "--model", arg(&model), "--input", "-"]);
+    assert_eq!(run.rows().len(), 3);
+    assert_eq!(run.stderr.matches("positions").count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains(":2: "), "{}", run.stderr);
+}
+
+#[test]
 fn token_log_probs_add_up() {
     let Some(model) = fixture("arch/llama-tied") else { return };
     let rows = "{\"prompt_ids\":[1,2],\"response_ids\":[3,4,5]}\n{\"prompt_ids\":[7],\"response_ids\":[]}\n";
@@ -39,6 +51,7 @@ fn token_log_probs_add_up() {
     let sum: f64 = tokens.iter().map(|v| v.as_f64().unwrap()).sum();
     assert_eq!((tokens.len(), rows[0]["length"].as_u64()), (3, Some(3)));
     assert!((sum - rows[0]["logp"].as_f64().unwrap()).abs() < 1e-6);
+    assert!(!rows[1].to_string().contains("-0"), "{}", rows[1]);
     assert_eq!(rows[1], json!({"logp": 0.0, "length": 0, "token_logps": []}));
 }
 
@@ -109,4 +122,22 @@ fn a_reader_that_goes_away_is_no_failure() {
         format!("{} -q score --model {} --input {} | head -1", env!("CARGO_BIN_EXE_bpo"), arg(&model), arg(&rows));
     let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_tokenizer_with_other_special_ids_is_refused_or_warned_of() {
+    let Some(model) = fixture("stories260K") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(model.join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let score = |config: Value| {
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let row = "{\"prompt\":\"a\",\"response\":\"b\"}";
+        bpo_reading(row, &["score", "--model", arg(&model), "--tokenizer", arg(dir.path()), "--input", "-"])
+    };
+    score(json!({"bos_token": "</s>", "eos_token": "<s>"})).refused(3, &["id 2", "id 1"]);
+    let run = score(json!({"bos_token": "<s>", "eos_token": "</s>"}));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("ends texts with id 2, the model with [1]"), "{}", run.stderr);
+    let run = score(json!({"bos_token": "<s>", "eos_token": "<s>"}));
+    assert_eq!((run.code, run.stderr.contains("warning")), (0, false), "{}", run.stderr);
 }

@@ -28,14 +28,14 @@ fn train(dir: &Path, more: &[&str]) -> super::bpo::Run {
     bpo(&[&["train", "--run-dir", arg(dir)], &SHORT[..], more].concat())
 }
 
+fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bpo"));
+    command.args(["train", "--run-dir", arg(dir)]).args(SHORT).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 fn spawn(dir: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_bpo"))
-        .args(["train", "--run-dir", arg(dir)])
-        .args(SHORT)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    command(dir).spawn().unwrap()
 }
 
 fn adapter(dir: &Path) -> Vec<u8> {
@@ -120,11 +120,49 @@ fn what_is_wrong_in_a_recipe_is_named() {
         ("collection_phases=0", 2, &["collection_phases"]),
         ("model=/nowhere", 3, &["/nowhere"]),
         ("prompts=/nowhere.jsonl", 3, &["/nowhere.jsonl"]),
-        ("annotator=/nowhere.txt", 5, &["/nowhere.txt"]),
+        ("annotator=/nowhere.txt", 3, &["/nowhere.txt"]),
+        ("annotator=/nowhere/model", 3, &["/nowhere/model"]),
+        ("lora_target_modules=['nowhere']", 2, &["nowhere", "q_proj"]),
     ] {
         train(&run, &["--set", set]).refused(code, words);
-        let _ = std::fs::remove_dir_all(&run);
     }
+    train(&run, &["--set", "max_steps=1"]).succeeded();
+}
+
+#[test]
+fn a_run_goes_on_with_the_inputs_it_began_with() {
+    let dir = tempdir().unwrap();
+    let (run, prompts) = (dir.path().join("run"), dir.path().join("prompts.jsonl"));
+    let rows: String = (0..40).map(|i| format!("{{\"prompt\":\"A small owl named Otto saw {i} bees\"}}\n")).collect();
+    std::fs::write(&prompts, &rows).unwrap();
+    let sets = format!("prompts={}", arg(&prompts));
+    let mut child = command(&run).args(["--set", &sets]).spawn().unwrap();
+    wait_for_steps(&run, 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::write(&prompts, rows.replace("bees", "dogs")).unwrap();
+    train(&run, &["--set", &sets]).refused(2, &["prompts changed since this run was started", "another --run-dir"]);
+    std::fs::write(&prompts, rows).unwrap();
+    train(&run, &["--set", &sets]).succeeded();
+    std::fs::write(run.join("recipe.toml"), "beta = = 1").unwrap();
+    train(&run, &["--set", &sets]).refused(4, &["recipe.toml", "damaged"]);
+}
+
+#[test]
+fn the_built_in_references_do_not_leak_into_runs_on_other_prompts() {
+    let dir = tempdir().unwrap();
+    let (_prompts, file) = super::bpo::file("p.jsonl", &"{\"prompt\":\"A small owl\"}\n".repeat(9));
+    let sets = format!("prompts={}", arg(&file));
+    let run = |name: &str, more: &[&str]| {
+        let folder = dir.path().join(name);
+        let run = train(&folder, &[&["--set", "max_steps=1", "--set", &sets], more].concat());
+        run.succeeded();
+        (std::fs::read_to_string(folder.join("recipe.toml")).unwrap(), run.stderr)
+    };
+    let (recipe, told) = run("a", &["--set", "eval_size=0"]);
+    assert!(!recipe.contains("references") && told.contains("built-in references"), "{recipe} {told}");
+    let (recipe, told) = run("b", &["--set", "references=embedded"]);
+    assert!(recipe.contains("references = \"embedded\"") && !told.contains("built-in references"), "{recipe} {told}");
 }
 
 /// The command annotator dies after a few questions: exit 5, and with a living one the run goes on.
@@ -153,4 +191,42 @@ fn an_annotator_that_dies_ends_the_run_with_5_and_loses_nothing() {
     train(&run, &["--set", &command]).refused(5, &["out of budget"]);
     std::fs::remove_file(dir.path().join("mortal")).unwrap();
     train(&run, &["--set", &command]).succeeded();
+}
+
+fn story() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/story")
+}
+
+#[test]
+fn an_exported_model_gets_the_tokenizer_it_was_trained_with() {
+    let dir = tempdir().unwrap();
+    let (run, tokenizer) = (dir.path().join("run"), dir.path().join("tokenizer"));
+    std::fs::create_dir(&tokenizer).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(story().join(name), tokenizer.join(name)).unwrap();
+    }
+    std::fs::write(tokenizer.join("special_tokens_map.json"), "{}").unwrap();
+    let sets = format!("tokenizer={}", arg(&tokenizer));
+    train(&run, &["--set", &sets, "--set", "max_steps=1", "--set", "use_peft=false"]).succeeded();
+    assert!(run.join("model/special_tokens_map.json").is_file());
+    assert!(run.join("model/tokenizer.json").is_file());
+}
+
+#[test]
+fn supervised_runs_are_not_bound_by_a_failed_start_and_go_on_with_their_data() {
+    let dir = tempdir().unwrap();
+    let (run, data) = (dir.path().join("run"), dir.path().join("rows.jsonl"));
+    let row = |word: &str| format!("{{\"prompt\":\"A small owl\",\"completion\":\" was {word}.\"}}\n").repeat(8);
+    std::fs::write(&data, row("glad")).unwrap();
+    let sft = |data: &Path, steps: &str| {
+        let (data, steps) = (format!("data={}", arg(data)), format!("max_steps={steps}"));
+        let args = ["sft", "--run-dir", arg(&run), "--set", "model=embedded", "--set", &data, "--set", &steps];
+        bpo(&[&args[..], &["--set", "save_steps=1"]].concat())
+    };
+    sft(Path::new("/nowhere.jsonl"), "2").refused(3, &["/nowhere.jsonl"]);
+    sft(&data, "2").succeeded();
+    std::fs::remove_file(run.join("finished.json")).unwrap();
+    std::fs::write(&data, row("sad")).unwrap();
+    sft(&data, "2").refused(2, &["data changed"]);
+    sft(&data, "3").refused(2, &["max_steps: 2 there, 3 now"]);
 }

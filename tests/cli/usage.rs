@@ -38,7 +38,9 @@ fn a_missing_file_exits_3_and_is_named() {
 
 #[test]
 fn every_verb_has_help_with_an_example() {
-    for verb in ["score", "generate", "merge", "inspect"] {
+    let help = bpo(&["train", "--help"]).stdout;
+    assert!(help.contains("docs/recipe.md") && help.contains("tell happier stories"), "{help}");
+    for verb in ["train", "sft", "eval", "score", "generate", "merge", "inspect"] {
         let run = bpo(&[verb, "--help"]);
         assert_eq!(run.code, 0);
         assert!(run.stdout.contains("Example") && run.stdout.contains(&format!("bpo {verb} ")), "{}", run.stdout);
@@ -56,4 +58,14 @@ fn a_bad_recipe_key_names_the_nearest_one_before_anything_is_written() {
     let missing = dir.path().join("r.toml");
     bpo(&["train", "--recipe", arg(&missing)]).refused(3, &["r.toml"]);
     assert!(!folder.exists());
+}
+
+#[test]
+fn an_empty_device_in_the_environment_is_none() {
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_bpo"))
+        .env("BPO_DEVICE", "")
+        .args(["-q", "generate", "--model", "embedded", "--prompt", "A small owl", "--max-new-tokens", "2"])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }

@@ -106,6 +106,14 @@ pub enum Error {
         /// Answers given.
         given: usize,
     },
+    /// A scorer that the caller supplies could not be loaded.
+    #[error("annotator {name}: {reason}")]
+    Load {
+        /// The scorer, or the folder it was to come from.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A scorer supplied by the caller failed.
     #[error("annotator {name}: {reason}")]
     Scorer {

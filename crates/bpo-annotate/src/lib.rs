@@ -3,7 +3,10 @@
 //! It never trains, links no tensor library, and never turns a missing answer into a preference.
 #![doc = ""]
 #![doc = include_str!("../README.md")]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
+)]
 
 mod annotator;
 mod command;

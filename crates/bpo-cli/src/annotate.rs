@@ -38,7 +38,7 @@ impl Parts for Local {
     }
 
     fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
-        let refuse = |reason: String| Error::Scorer { name: folder.display().to_string(), reason };
+        let refuse = |reason: String| Error::Load { name: folder.display().to_string(), reason };
         let model = SequenceClassifier::from_dir(folder, &self.device).map_err(|e| refuse(e.to_string()))?;
         let tokenizer = Tokenizer::from_dir(folder).map_err(|e| refuse(e.to_string()))?;
         let vocab = model.decoder().config().vocab_size;

@@ -26,7 +26,7 @@ pub struct Cli {
 /// Flags of every verb.
 #[derive(Debug, Args)]
 pub struct Globals {
-    /// Where to compute: flex, tch, tch:cuda[:N], tch:mps, cuda[:N], rocm[:N], wgpu, vulkan, metal, cpu
+    /// Where to compute: flex, tch, tch:cuda, tch:mps, cuda, rocm, wgpu, vulkan, metal, cpu; cuda:1 is the second card
     #[arg(long, global = true, env = "BPO_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
     /// No progress on standard error
@@ -37,12 +37,17 @@ pub struct Globals {
 impl Globals {
     /// The device that was asked for, or this build's first.
     pub fn device(&self) -> Result<burn::tensor::Device, Failure> {
-        device::open(self.device.as_deref())
+        device::open(self.asked())
     }
 
     /// The name of [`Globals::device`].
     pub fn device_name(&self) -> &str {
-        device::name(self.device.as_deref())
+        device::name(self.asked())
+    }
+
+    /// An empty name, as of an empty `BPO_DEVICE`, is none.
+    fn asked(&self) -> Option<&str> {
+        self.device.as_deref().filter(|name| !name.is_empty())
     }
 
     /// Progress as loud as was asked for.
@@ -51,21 +56,14 @@ impl Globals {
     }
 }
 
-/// One verb per job.
+/// One verb per job. Its words are those of its arguments, which words here would shadow in `--help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Online preference optimisation: sample pairs, judge, step, refresh
     Train(TrainArgs),
-    /// Supervised fine-tuning, of a model or from random weights
     Sft(SftArgs),
-    /// How often a policy wins, against reference texts or another policy
     Eval(EvalArgs),
-    /// Log-probs of responses under a model, or scores by a reward model
     Score(ScoreArgs),
-    /// Sample completions of prompts
     Generate(GenerateArgs),
-    /// Say what a model, an adapter, a data file or a run is
     Inspect(InspectArgs),
-    /// Fold an adapter into its model and write a Hugging Face directory
     Merge(MergeArgs),
 }

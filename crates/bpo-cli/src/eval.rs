@@ -1,20 +1,26 @@
 //! `bpo eval`: how often one policy wins, against reference texts or another policy.
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+};
 
 use bpo_annotate::Annotator;
+use bpo_data::{ReferenceRow, Tokenizer};
+use bpo_model::{Adapter, Decoder};
 use bpo_sampler::{GenerateConfig, Sampling};
 use bpo_train::{EvalPrompt, Evaluation, Evaluator, Interval, Recipe, bootstrap_mean, eval_prompts, win_rate};
+use burn::tensor::Device;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::{annotate, args::Globals, embedded, failure::Failure, out::Out, source::ModelSource, train::watch::Watch};
 
-/// Sample responses to held-out prompts and judge them against references or another policy.
+/// How often a policy wins, against reference texts or another policy
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bpo eval --model embedded --adapter runs/story/adapter
-  bpo eval --model DIR --adapter runs/a/adapter --against-adapter runs/b/adapter --references test.jsonl
+  bpo eval --model DIR --adapter runs/a/adapter --against-adapter runs/b/adapter --prompts test.jsonl
   bpo eval --model DIR --references test.jsonl --annotator vader_lexicon.txt --json > rows.jsonl")]
 pub struct EvalArgs {
     /// Model directory, or `embedded`
@@ -23,88 +29,204 @@ pub struct EvalArgs {
     /// PEFT adapter of the policy
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// Rows with a prompt and a reference text, or `embedded`
+    /// Tokenizer [default: the model's]
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
+    /// Rows with a prompt and a reference text, or `embedded`; without the texts to compare two policies
     #[arg(long, value_name = "FILE", default_value = embedded::NAME)]
     references: String,
+    /// Rows with a prompt; reference texts are used where all have one
+    #[arg(long, value_name = "FILE", conflicts_with = "references")]
+    prompts: Option<PathBuf>,
     /// Compare with the model without any adapter
-    #[arg(long, conflicts_with = "against_adapter")]
+    #[arg(long, conflicts_with_all = ["against_adapter", "against_model"])]
     against_base: bool,
-    /// Compare with the model under this adapter
+    /// Compare with another model, read with its own tokenizer
+    #[arg(long, value_name = "DIR")]
+    against_model: Option<ModelSource>,
+    /// Compare with the model (or that of --against-model) under this adapter
     #[arg(long, value_name = "DIR")]
     against_adapter: Option<PathBuf>,
     /// `lexicon`, a VADER file, `length`, a reward model's folder, or a TOML table
     #[arg(long, default_value = "lexicon")]
     annotator: String,
     /// Prompts at most
-    #[arg(long, default_value_t = 200)]
-    size: usize,
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    size: u32,
     /// Tokens at most
-    #[arg(long, default_value_t = 64)]
-    max_new_tokens: usize,
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    max_new_tokens: u32,
     /// 0 is greedy
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f64,
+    /// Keep the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// Keep the most probable tokens up to this mass
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
     /// Put plain prompts to the model as a user's message
     #[arg(long)]
     apply_chat_template: bool,
     /// Prompts sampled at once
-    #[arg(long, default_value_t = 32)]
-    batch_size: usize,
+    #[arg(long, value_name = "B", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
     /// Decides every random choice
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, value_name = "S", default_value_t = 42)]
     seed: u64,
     /// One JSON line per prompt and a last one with the totals
     #[arg(long)]
     json: bool,
 }
 
+/// A policy with the prompts as it reads them.
+struct Side {
+    policy: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Vec<EvalPrompt>,
+}
+
 /// Runs the verb.
 pub fn run(args: &EvalArgs, globals: &Globals) -> Result<(), Failure> {
+    args.sampling().validate()?;
     let device = globals.device()?;
     let mut annotator = annotate::from_flag(&args.annotator, &device)?;
-    let rows = match args.references.as_str() {
-        embedded::NAME => bpo_data::read_references_from("(embedded references)", embedded::EVAL_PROMPTS)?,
-        path => bpo_data::read_references(Path::new(path))?,
-    };
-    let model_config = args.model.load_config()?;
-    let tokenizer = args.model.load_matching_tokenizer(None, model_config.vocab_size)?;
-    let room = Recipe { max_new_tokens: args.max_new_tokens, max_prompt_length: usize::MAX, ..Recipe::default() };
-    let limits = room.limits(model_config.max_position_embeddings);
-    let prompts = eval_prompts(&rows, &tokenizer, &limits, args.size, args.apply_chat_template)?;
-    let evaluator = Evaluator {
-        prompts: &prompts,
-        tokenizer: &tokenizer,
-        generate: GenerateConfig {
-            max_new_tokens: args.max_new_tokens,
-            sampling: Sampling { temperature: args.temperature, ..Sampling::default() },
-            eos_ids: tokenizer.eos_ids().to_vec(),
-            sampled_vocab: Some(tokenizer.vocab_size()),
-        },
-        batch: args.batch_size.max(1),
-        seed: args.seed,
-    };
+    let rows = rows(args)?;
+    let (tokenizer, prompts) = args.read(&args.model, args.tokenizer.as_deref(), &rows)?;
     let base = args.model.load_decoder(&device)?;
-    let adapted = |dir: Option<&Path>| -> Result<bpo_model::Decoder, Failure> {
-        match dir {
-            Some(dir) => Ok(base.with_adapter(&bpo_model::Adapter::from_dir(dir, &device)?, 0.0)?),
-            None => Ok(base.clone()),
-        }
-    };
-    let mut watch = Watch::new(globals.progress(), globals.device_name());
-    let policy = adapted(args.adapter.as_deref())?;
-    let ours = evaluator.evaluate(&policy, Some(&base), &mut annotator, &mut watch)?;
-    let theirs = match (args.against_base, &args.against_adapter) {
-        (false, None) => None,
-        (_, other) => Some(evaluator.evaluate(&adapted(other.as_deref())?, None, &mut annotator, &mut watch)?),
+    let mut ours = Side { policy: adapted(&base, args.adapter.as_deref(), &device)?, tokenizer, prompts };
+    let mut theirs = args.other(&base, &ours, &rows, &device)?;
+    if let Some(theirs) = &mut theirs {
+        keep_common(&mut ours, theirs);
+    }
+    if ours.prompts.is_empty() {
+        return Err(Failure::input("no prompt is left to evaluate on: none fits the context"));
+    }
+    let mut watch = Watch::without_handler(globals.progress(), globals.device_name());
+    let evaluation = args.evaluator(&ours).evaluate(&ours.policy, Some(&base), &mut annotator, &mut watch)?;
+    let other = match &theirs {
+        Some(side) => Some(args.evaluator(side).evaluate(&side.policy, None, &mut annotator, &mut watch)?),
+        None => None,
     };
     watch.finish();
-    let wins = match &theirs {
-        Some(theirs) => Some(compare(&mut annotator, &prompts, &ours, theirs)?),
+    let wins = match &other {
+        Some(other) => Some(compare(&mut annotator, &ours.prompts, &evaluation, other)?),
         None => None,
     };
     let mut out = Out::new();
-    print(args, &prompts, (&ours, theirs.as_ref(), wins.as_deref()), &annotator.name(), &mut out)?;
+    print(args, &ours.prompts, (&evaluation, other.as_ref(), wins.as_deref()), &annotator.name(), &mut out)?;
     out.flush()
+}
+
+impl EvalArgs {
+    fn sampling(&self) -> Sampling {
+        Sampling { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, ..Sampling::default() }
+    }
+
+    fn compares(&self) -> bool {
+        self.against_base || self.against_model.is_some() || self.against_adapter.is_some()
+    }
+
+    /// A model's tokenizer, and the prompts of `rows` that fit the model.
+    fn read(
+        &self,
+        model: &ModelSource,
+        tokenizer: Option<&Path>,
+        rows: &[(ReferenceRow, bool)],
+    ) -> Result<(Tokenizer, Vec<EvalPrompt>), Failure> {
+        let config = model.load_config()?;
+        let tokenizer = model.load_matching_tokenizer(tokenizer, &config)?;
+        let max_new_tokens = self.max_new_tokens as usize;
+        let room = Recipe { max_new_tokens, max_prompt_length: usize::MAX, ..Recipe::default() };
+        let limits = room.limits(config.max_position_embeddings)?;
+        let references: Vec<ReferenceRow> = rows.iter().map(|(row, _)| row.clone()).collect();
+        let has_text: BTreeMap<usize, bool> = rows.iter().map(|(row, has_text)| (row.line, *has_text)).collect();
+        let size = self.size as usize;
+        let (mut prompts, _) = eval_prompts(&references, &tokenizer, &limits, size, self.apply_chat_template)?;
+        for eval in prompts.iter_mut().filter(|eval| has_text.get(&eval.prompt.id) == Some(&false)) {
+            eval.reference = None;
+        }
+        Ok((tokenizer, prompts))
+    }
+
+    /// What the policy is compared with.
+    fn other(
+        &self,
+        base: &Decoder,
+        ours: &Side,
+        rows: &[(ReferenceRow, bool)],
+        device: &Device,
+    ) -> Result<Option<Side>, Failure> {
+        let adapter = self.against_adapter.as_deref();
+        if let Some(model) = &self.against_model {
+            let (tokenizer, prompts) = self.read(model, None, rows)?;
+            let policy = model.load_with_adapter(adapter, device)?;
+            return Ok(Some(Side { policy, tokenizer, prompts }));
+        }
+        if !self.compares() {
+            return Ok(None);
+        }
+        let (tokenizer, prompts) = (self.model.load_tokenizer_at(self.tokenizer.as_deref())?, ours.prompts.clone());
+        Ok(Some(Side { policy: adapted(base, adapter, device)?, tokenizer, prompts }))
+    }
+
+    fn evaluator<'a>(&self, side: &'a Side) -> Evaluator<'a> {
+        Evaluator {
+            prompts: &side.prompts,
+            tokenizer: &side.tokenizer,
+            generate: GenerateConfig {
+                max_new_tokens: self.max_new_tokens as usize,
+                sampling: self.sampling(),
+                eos_ids: side.tokenizer.eos_ids().to_vec(),
+                sampled_vocab: Some(side.tokenizer.vocab_size()),
+            },
+            batch: self.batch_size as usize,
+            seed: self.seed,
+        }
+    }
+}
+
+/// The rows, and whether each has a reference text. Rows that are prompts only will do where two policies
+/// are compared.
+fn rows(args: &EvalArgs) -> Result<Vec<(ReferenceRow, bool)>, Failure> {
+    let prompts = |path: &Path| -> Result<Vec<(ReferenceRow, bool)>, bpo_data::Error> {
+        let rows = bpo_data::read_prompts(path)?.into_iter();
+        let row = |row: bpo_data::PromptRow| {
+            let has_text = row.reference.is_some();
+            let text = row.reference.unwrap_or_default();
+            (ReferenceRow { line: row.line, prompt: Some(row.prompt), text }, has_text)
+        };
+        Ok(rows.map(row).collect())
+    };
+    if let Some(path) = &args.prompts {
+        return Ok(prompts(path)?);
+    }
+    let references = match args.references.as_str() {
+        embedded::NAME => bpo_data::read_references_from("(embedded references)", embedded::EVAL_PROMPTS),
+        path => bpo_data::read_references(Path::new(path)),
+    };
+    match references {
+        Ok(rows) => Ok(rows.into_iter().map(|row| (row, true)).collect()),
+        // If they are no prompts either, the first complaint is the one that matters.
+        Err(error) if args.compares() => prompts(Path::new(&args.references)).map_err(|_| error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn adapted(base: &Decoder, adapter: Option<&Path>, device: &Device) -> Result<Decoder, Failure> {
+    match adapter {
+        Some(dir) => Ok(base.with_adapter(&Adapter::from_dir(dir, device)?, 0.0)?),
+        None => Ok(base.clone()),
+    }
+}
+
+/// Leaves the prompts that both can read.
+fn keep_common(ours: &mut Side, theirs: &mut Side) {
+    let ids = |side: &Side| -> HashSet<usize> { side.prompts.iter().map(|eval| eval.prompt.id).collect() };
+    let (a, b) = (ids(ours), ids(theirs));
+    for side in [ours, theirs] {
+        side.prompts.retain(|eval| a.contains(&eval.prompt.id) && b.contains(&eval.prompt.id));
+    }
 }
 
 fn compare(

@@ -86,6 +86,12 @@ pub fn io_failure(path: &std::path::Path, error: &io::Error) -> Failure {
     Failure::input(format!("{}: {error}", path.display()))
 }
 
+/// Says on standard error what is odd and does not end the command.
+pub fn warn(text: &str) {
+    // If standard error is closed, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "warning: {text}");
+}
+
 /// Message and place of the last panic.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
@@ -125,7 +131,8 @@ impl From<bpo_data::Error> for Failure {
 
 impl From<bpo_model::Error> for Failure {
     fn from(error: bpo_model::Error) -> Self {
-        Self::new(Kind::Input, error)
+        let is_setting = matches!(error, bpo_model::Error::Target(_));
+        Self::new(if is_setting { Kind::Usage } else { Kind::Input }, error)
     }
 }
 
@@ -137,9 +144,13 @@ impl From<bpo_store::Error> for Failure {
 
 impl From<bpo_annotate::Error> for Failure {
     fn from(error: bpo_annotate::Error) -> Self {
-        use bpo_annotate::Error::{CommandLine, Config, Pattern};
-        let is_setting = matches!(error, Config(_) | Pattern { .. } | CommandLine { .. });
-        Self::new(if is_setting { Kind::Usage } else { Kind::Annotator }, error)
+        use bpo_annotate::Error::{CommandLine, Config, LexiconEmpty, LexiconLine, Load, Pattern, Read};
+        let kind = match error {
+            Config(_) | Pattern { .. } | CommandLine { .. } => Kind::Usage,
+            Read { .. } | LexiconLine { .. } | LexiconEmpty { .. } | Load { .. } => Kind::Input,
+            _ => Kind::Annotator,
+        };
+        Self::new(kind, error)
     }
 }
 

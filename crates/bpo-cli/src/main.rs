@@ -1,7 +1,10 @@
 //! `bpo`: online preference optimisation from the command line.
 //! Start from [`args`] for what can be typed, [`failure`] for how it can end; one module per verb.
 //! Nothing is computed here: flags become calls of the library crates, results become lines.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
+)]
 
 mod annotate;
 mod args;

@@ -19,7 +19,7 @@ const EXAMPLES: &str = "\
 Example:
   bpo merge --adapter runs/happy/adapter --out ./happy-model --dtype bfloat16";
 
-/// What `bpo merge` is asked for.
+/// Fold an adapter into its model and write a Hugging Face directory
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
@@ -117,6 +117,7 @@ fn write(out: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), Failure> {
     written
 }
 
+#[expect(clippy::disallowed_methods, reason = "the folder is renamed into place when it is whole")]
 fn fill(folder: &Path, files: &[(&'static str, Vec<u8>)]) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|error| io_failure(folder, &error))?;
     for (name, bytes) in files {

@@ -12,11 +12,18 @@ use crate::{
     failure::{Failure, Kind, io_failure},
     out::Out,
     recipe,
-    source::{ModelSource, check_vocabulary, tokenizer_at},
-    train::{companions, open_run, run_folder, watch::Watch},
+    source::{ModelSource, check_vocabulary, companions, tokenizer_at},
+    train::{
+        run_folder,
+        start::{Identity, Start},
+        watch::Watch,
+    },
 };
 
-/// Supervised fine-tuning on prompts with completions, conversations or plain texts.
+/// Supervised fine-tuning, of a model or from random weights
+///
+/// The data are prompts with completions, conversations or plain texts. The same command continues an
+/// interrupted run; a finished one is left alone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +36,10 @@ pub struct SftArgs {
     /// Folder of the run [default: runs/NAME, by the recipe's name]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Change a key of the recipe
+    /// Change a key of the recipe, as in `--set learning_rate=1e-4`
+    ///
+    /// docs/recipe.md lists the keys. Paths are relative to the working directory (those in a recipe file to
+    /// the file's folder). An empty value takes the key out.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -41,15 +51,16 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     recipe.validate()?;
     let device = globals.device()?;
     let folder = run_folder(args.run_dir.as_deref(), args.recipe.as_deref(), "sft");
-    let dir = open_run(&folder, &recipe)?;
+    let start = Start::open(&folder, &recipe)?;
     let mut out = Out::new();
-    if dir.is_finished() {
+    if start.dir.is_finished() {
         out.line(&format!("{} is finished: nothing to do. Another --run-dir starts anew.", folder.display()))?;
         return out.flush();
     }
     let inputs = inputs(&recipe, &device)?;
+    start.settle(&identity(&recipe, globals)?)?;
     let mut watch = Watch::new(globals.progress(), globals.device_name());
-    let report = bpo_train::sft(&recipe, inputs, &dir, &mut watch)?;
+    let report = bpo_train::sft(&recipe, inputs, &start.dir, &mut watch)?;
     watch.finish();
     if report.interrupted {
         let steps = report.steps;
@@ -61,6 +72,20 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     out.line(&format!("{} steps, loss {:.4} nats per token", report.steps, report.loss))?;
     out.line(&format!("{}: {}", report.output, folder.join(&report.output).display()))?;
     out.flush()
+}
+
+/// What the run reads.
+fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
+    let source: ModelSource =
+        recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
+    let mut identity = Identity::on(globals.device_name());
+    identity.file("data", Path::new(&recipe.data))?;
+    match &recipe.model_config {
+        Some(path) => identity.file("model_config", Path::new(path))?,
+        None => identity.model(&source)?,
+    }
+    identity.tokenizer(&source, recipe.tokenizer.as_deref().map(Path::new))?;
+    Ok(identity)
 }
 
 fn inputs(recipe: &SftRecipe, device: &Device) -> Result<SftInputs, Failure> {
@@ -75,15 +100,14 @@ fn inputs(recipe: &SftRecipe, device: &Device) -> Result<SftInputs, Failure> {
         let config = DecoderConfig::from_json(path, &bytes)?;
         let folder = own_tokenizer.unwrap_or(Path::new("."));
         let tokenizer = tokenizer_at(folder)?;
-        check_vocabulary(&tokenizer, &folder.display().to_string(), config.vocab_size)?;
-        let companions = companions(&ModelSource::Dir(folder.to_path_buf()))?;
+        check_vocabulary(&tokenizer, &folder.display().to_string(), &config)?;
+        let companions = companions(&ModelSource::Embedded, Some(folder))?;
         let base = Decoder::random(config, recipe.seed, device)?;
         return Ok(SftInputs { base, base_name: "(new)".into(), tokenizer, rows, companions });
     }
     let source: ModelSource =
         recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
-    let vocab = source.load_config()?.vocab_size;
-    let tokenizer = source.load_matching_tokenizer(own_tokenizer, vocab)?;
-    let companions = companions(&source)?;
+    let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
+    let companions = companions(&source, own_tokenizer)?;
     Ok(SftInputs { base: source.load_decoder(device)?, base_name: source.base_name(), tokenizer, rows, companions })
 }

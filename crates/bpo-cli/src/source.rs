@@ -9,10 +9,11 @@ use std::{
 use bpo_data::Tokenizer;
 use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, WeightDtype, companion_files};
 use burn::tensor::Device;
+use serde_json::Value;
 
 use crate::{
     embedded,
-    failure::{Failure, io_failure},
+    failure::{Failure, io_failure, warn},
 };
 
 /// A causal language model, not yet loaded.
@@ -91,15 +92,35 @@ impl ModelSource {
         })
     }
 
-    /// The tokenizer at `path` (a folder or a `tokenizer.json`), or else the model's own; every id of
-    /// it must be one of the model's.
-    pub fn load_matching_tokenizer(&self, path: Option<&Path>, vocab: usize) -> Result<Tokenizer, Failure> {
+    /// The tokenizer at `path` (a folder or a `tokenizer.json`), or else the model's own, unchecked.
+    pub fn load_tokenizer_at(&self, path: Option<&Path>) -> Result<Tokenizer, Failure> {
+        path.map_or_else(|| self.load_tokenizer(), tokenizer_at)
+    }
+
+    /// The tokenizer at `path` (a folder or a `tokenizer.json`), or else the model's own; it must fit the
+    /// model.
+    pub fn load_matching_tokenizer(&self, path: Option<&Path>, config: &DecoderConfig) -> Result<Tokenizer, Failure> {
         let (tokenizer, origin) = match path {
             Some(path) => (tokenizer_at(path)?, path.display().to_string()),
             None => (self.load_tokenizer()?, self.to_string()),
         };
-        check_vocabulary(&tokenizer, &origin, vocab)?;
+        check_vocabulary(&tokenizer, &origin, config)?;
+        check_specials(&tokenizer, &origin, config, &self.stop_ids(config)?, path.is_some())?;
         Ok(tokenizer)
+    }
+
+    /// Ids that end a text, by `config.json` and `generation_config.json`.
+    fn stop_ids(&self, config: &DecoderConfig) -> Result<Vec<u32>, Failure> {
+        let mut ids = token_ids(config.raw.get("eos_token_id"));
+        if let Self::Dir(dir) = self {
+            let path = dir.join("generation_config.json");
+            if path.is_file() {
+                let generation: Value = serde_json::from_slice(&read(&path)?)
+                    .map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+                ids.extend(token_ids(generation.get("eos_token_id")));
+            }
+        }
+        Ok(ids)
     }
 
     /// What an adapter's `base_model_name_or_path` shall say.
@@ -133,16 +154,81 @@ pub fn tokenizer_at(path: &Path) -> Result<Tokenizer, Failure> {
 }
 
 /// Refuses a tokenizer whose ids the model does not have.
-pub fn check_vocabulary(tokenizer: &Tokenizer, origin: &str, vocab: usize) -> Result<(), Failure> {
-    let ids = tokenizer.vocab_size();
-    if ids <= vocab {
-        return Ok(());
+pub fn check_vocabulary(tokenizer: &Tokenizer, origin: &str, config: &DecoderConfig) -> Result<(), Failure> {
+    let (ids, vocab) = (tokenizer.vocab_size(), config.vocab_size);
+    if ids > vocab {
+        return Err(Failure::input(format!(
+            "the tokenizer of {origin} has ids up to {}, the model's vocabulary has {vocab} entries: they do not belong together",
+            ids - 1
+        )));
     }
-    Err(Failure::input(format!(
-        "the tokenizer of {origin} has ids up to {}, the model's vocabulary has {vocab} entries: they do not belong together",
-        ids - 1
-    )))
+    if vocab > 2 * ids {
+        warn(&format!(
+            "the tokenizer of {origin} has {ids} ids, the model's vocabulary {vocab} entries: do they belong together?"
+        ));
+    }
+    Ok(())
 }
+
+/// Compares the special ids of a tokenizer with the model's: another BOS is another vocabulary, unless the
+/// two came together (some published models disagree with themselves); a chat model may end its turns with
+/// another token than texts.
+fn check_specials(
+    tokenizer: &Tokenizer,
+    origin: &str,
+    config: &DecoderConfig,
+    stops: &[u32],
+    is_foreign: bool,
+) -> Result<(), Failure> {
+    if let (Some(theirs), Some(ours)) = (tokenizer.bos_id(), token_ids(config.raw.get("bos_token_id")).first()) {
+        let told = format!("the tokenizer of {origin} begins texts with id {theirs}, the model with id {ours}");
+        match (theirs == *ours, is_foreign) {
+            (true, _) => {}
+            (false, true) => return Err(Failure::input(format!("{told}: they do not belong together"))),
+            (false, false) => warn(&told),
+        }
+    }
+    match tokenizer.eos_ids().first() {
+        Some(eos) if !stops.is_empty() && !stops.contains(eos) => {
+            warn(&format!("the tokenizer of {origin} ends texts with id {eos}, the model with {stops:?}"));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// An id, or a list of them; anything else is none.
+fn token_ids(value: Option<&Value>) -> Vec<u32> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(id).collect(),
+        Some(value) => id(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The tokenizer's and generation's files for an exported model, `(name, bytes)`: those of `tokenizer`, a
+/// folder or a `tokenizer.json`, where there is one, else the model's own.
+pub fn companions(source: &ModelSource, tokenizer: Option<&Path>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let named = |files: Vec<(&'static str, Vec<u8>)>| -> Vec<(String, Vec<u8>)> {
+        files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
+    };
+    let Some(path) = tokenizer else { return Ok(named(source.companions()?)) };
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    let mut files = named(ModelSource::Dir(folder.to_path_buf()).companions()?);
+    if !path.is_dir() {
+        files.retain(|(name, _)| name != "tokenizer.json");
+        files.push(("tokenizer.json".to_owned(), read(path)?));
+    }
+    if let Some(own) = named(source.companions()?).into_iter().find(|(name, _)| name == GENERATION) {
+        files.retain(|(name, _)| name != GENERATION);
+        files.push(own);
+    }
+    Ok(files)
+}
+
+/// How the model generates, which is no matter of its tokenizer.
+const GENERATION: &str = "generation_config.json";
 
 /// Whether a checkpoint holds a sequence classifier.
 pub fn is_reward_model(checkpoint: &Checkpoint) -> bool {

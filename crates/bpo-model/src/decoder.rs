@@ -80,9 +80,12 @@ impl Decoder {
     /// Reads a causal language model's tensors from an open checkpoint.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`], [`Error::NonFinite`].
+    /// [`Error::MissingTensor`], [`Error::UnusedTensor`], [`Error::Shape`], [`Error::Dtype`],
+    /// [`Error::NonFinite`].
     pub fn from_checkpoint(config: DecoderConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
-        Self::assemble(config, HeadKind::LanguageModel, &mut FromFile { checkpoint, device: device.clone().inner() })
+        let mut source = FromFile::new(checkpoint, device);
+        let model = Self::assemble(config, HeadKind::LanguageModel, &mut source)?;
+        source.finish().map(|()| model)
     }
 
     /// Builds the model from any source of tensors.
@@ -117,7 +120,8 @@ impl Decoder {
         self.embedding.device()
     }
 
-    /// Makes an input of ids and positions `[rows, time]`; see [`Input::new`].
+    /// Makes an input of ids and positions `[rows, time]`, row-major; `may_attend(row, query, key)`
+    /// is asked for `key <= query` by index in the row, sliding windows are applied on top, by position.
     ///
     /// # Errors
     /// [`Error::Input`].
@@ -327,9 +331,22 @@ pub(crate) trait Source {
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error>;
 }
 
+/// Reads from a checkpoint, and remembers what it read.
 pub(crate) struct FromFile<'a> {
-    pub checkpoint: &'a Checkpoint,
-    pub device: Device,
+    checkpoint: &'a Checkpoint,
+    device: Device,
+    used: std::collections::HashSet<String>,
+}
+
+impl<'a> FromFile<'a> {
+    pub fn new(checkpoint: &'a Checkpoint, device: &Device) -> Self {
+        Self { checkpoint, device: device.clone().inner(), used: Default::default() }
+    }
+
+    /// Refuses a file with weights of the decoder that were not read.
+    pub fn finish(self) -> Result<(), Error> {
+        self.checkpoint.unused(&self.used).map_or(Ok(()), Err)
+    }
 }
 
 impl Source for FromFile<'_> {
@@ -338,10 +355,12 @@ impl Source for FromFile<'_> {
     }
 
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error> {
+        self.used.insert(name.to_string());
         self.checkpoint.read(name, shape, &self.device)
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error> {
+        self.used.insert(name.to_string());
         self.checkpoint.read(name, [length], &self.device)
     }
 }

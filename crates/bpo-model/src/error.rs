@@ -98,6 +98,29 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A file holds a weight that its configuration has no place for.
+    #[error("{path}: tensor {tensor} is in the file, but the configuration does not use it ({hint})")]
+    UnusedTensor {
+        /// The model directory.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What to look at.
+        hint: String,
+    },
+    /// A weight does not fit the number format it is written in.
+    #[error("tensor {tensor}: {value} is too large for {dtype}; write bfloat16 or float32")]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// The weight.
+        value: f32,
+        /// The number format.
+        dtype: &'static str,
+    },
+    /// `lora_target_modules` does not fit the model.
+    #[error("{0}")]
+    Target(String),
     /// Token ids, positions or shapes of an input disagree with the model.
     #[error("input: {0}")]
     Input(String),

@@ -46,6 +46,17 @@ impl WeightDtype {
         }
     }
 
+    /// The first weight that is finite and would not be so in this format.
+    fn overflow(self, f32_bytes: &[u8]) -> Option<f32> {
+        let is_finite = |value: f32| match self {
+            Self::F32 => true,
+            Self::F16 => f16::from_f32(value).is_finite(),
+            Self::Bf16 => bf16::from_f32(value).is_finite(),
+        };
+        let values = f32_bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        values.filter(|value| value.is_finite()).find(|&value| !is_finite(value))
+    }
+
     fn dtype(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
@@ -60,7 +71,8 @@ impl WeightDtype {
 /// The caller writes them, and the tokenizer's files beside them.
 ///
 /// # Errors
-/// [`Error::Input`] when a tensor cannot be read back from its device.
+/// [`Error::Input`] when a tensor cannot be read back from its device, [`Error::Overflow`] when a weight
+/// does not fit `dtype`.
 pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     let merged = model.merged();
     let parameters = merged.parameters();
@@ -71,7 +83,11 @@ pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str
             name == "model.embed_tokens.weight" || merged.linear_shape(name.trim_end_matches(".weight")).is_some();
         let vector = name.ends_with(".bias") || !matrix;
         let shape = if vector { vec![dims[1]] } else { dims.to_vec() };
-        host.push((name.to_string(), shape, dtype.encode(to_le_bytes(tensor)?)));
+        let bytes = to_le_bytes(tensor)?;
+        if let Some(value) = dtype.overflow(&bytes) {
+            return Err(Error::Overflow { tensor: name.to_string(), value, dtype: dtype.name() });
+        }
+        host.push((name.to_string(), shape, dtype.encode(bytes)));
     }
     let views: Result<Vec<_>, _> = host
         .iter()

@@ -51,7 +51,7 @@ impl Adapter {
     /// that the adapted model starts out equal to its base. The same seed gives the same bits.
     ///
     /// # Errors
-    /// [`Error::Adapter`] when `r` is 0 or a target matches no linear layer of the model.
+    /// [`Error::Adapter`] when `r` is 0; [`Error::Target`] when a target matches no linear layer of the model.
     pub fn new(model: &Decoder, config: LoraConfig, seed: u64) -> Result<Self, Error> {
         let mut adapter = Self { config, weights: Parameters::new(), origin: PathBuf::from("(new)") };
         if adapter.config.r == 0 {
@@ -79,11 +79,11 @@ impl Adapter {
         }
         let matches = |path: &str, target: &str| path == target || path.ends_with(&format!(".{target}"));
         match wanted.iter().find(|target| !paths.iter().any(|path| matches(path, target))) {
-            Some(target) => Err(self.error(format!(
+            Some(target) => Err(Error::Target(format!(
                 "lora_target_modules: no linear layer is called {target}; this model has {}",
                 leaf_names(&paths).join(", ")
             ))),
-            None if wanted.is_empty() => Err(self.error("lora_target_modules is empty".into())),
+            None if wanted.is_empty() => Err(Error::Target("lora_target_modules is empty".into())),
             None => Ok(paths.into_iter().filter(|path| wanted.iter().any(|target| matches(path, target))).collect()),
         }
     }

@@ -29,6 +29,9 @@ const WITHOUT_EFFECT: [(&str, &[&str]); 12] = [
     ("arrow_config", &[]),
 ];
 
+/// Values of `init_lora_weights` after which the base is no longer what was downloaded.
+const CHANGE_THE_BASE: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
+
 impl Adapter {
     /// Reads a PEFT LoRA adapter.
     ///
@@ -194,6 +197,19 @@ fn read_config(dir: &Path, raw: &Value) -> Result<LoraConfig, Error> {
             return Err(refuse(format!("{key} = {} is not supported", raw[key])));
         }
     }
+    if let Some(init) = raw.get("init_lora_weights").and_then(Value::as_str) {
+        // These subtract what the branches start with from the base's weights.
+        let init = init.to_ascii_lowercase();
+        if CHANGE_THE_BASE.iter().any(|name| init == *name || init.starts_with(&format!("{name}_"))) {
+            return Err(refuse(format!(
+                "init_lora_weights = \"{init}\" changed the base model's weights; convert the adapter \
+                 with PEFT's path_initial_model_for_weight_conversion first"
+            )));
+        }
+    }
+    let rank = raw.get("r").ok_or_else(|| refuse("`r` is missing".into()))?;
+    let rank =
+        rank.as_u64().filter(|rank| *rank > 0).ok_or_else(|| refuse(format!("`r` = {rank}: a rank is 1 or more")))?;
     let number = |key: &str| raw.get(key).and_then(Value::as_f64);
     let mut alpha_pattern = Vec::new();
     for (pattern, alpha) in raw.get("alpha_pattern").and_then(Value::as_object).into_iter().flatten() {
@@ -209,7 +225,7 @@ fn read_config(dir: &Path, raw: &Value) -> Result<LoraConfig, Error> {
         _ => Vec::new(),
     };
     Ok(LoraConfig {
-        r: number("r").ok_or_else(|| refuse("`r` is missing".into()))? as usize,
+        r: rank as usize,
         lora_alpha: number("lora_alpha").ok_or_else(|| refuse("`lora_alpha` is missing".into()))?,
         lora_dropout: number("lora_dropout").unwrap_or(0.0),
         target_modules: targets,

@@ -35,8 +35,10 @@ impl SequenceClassifier {
             });
         }
         let score = checkpoint.read("score.weight", [1, config.hidden_size], &device)?;
-        let mut source = FromFile { checkpoint: &checkpoint, device };
-        Ok(Self { decoder: Decoder::assemble(config, HeadKind::None, &mut source)?, score })
+        let mut source = FromFile::new(&checkpoint, &device);
+        let decoder = Decoder::assemble(config, HeadKind::None, &mut source)?;
+        source.finish()?;
+        Ok(Self { decoder, score })
     }
 
     /// The decoder below the head.

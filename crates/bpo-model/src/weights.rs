@@ -14,6 +14,9 @@ use crate::Error;
 /// Longest safetensors header that is read: the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// Tensors outside of the layers that a decoder may use.
+const KNOWN: [&str; 2] = ["model.norm.bias", "model.embed_tokens.bias"];
+
 /// The tensors of a model directory or of bytes in memory: names, shapes and where to read them.
 /// Opening reads headers only; each tensor is read when asked for, so a model is in memory once.
 #[derive(Debug)]
@@ -104,6 +107,28 @@ impl Checkpoint {
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
+    }
+
+    /// The files that hold the tensors, sorted; none for bytes in memory.
+    pub fn files(&self) -> Vec<&Path> {
+        if self.memory.is_some() {
+            return Vec::new();
+        }
+        let files: std::collections::BTreeSet<&Path> =
+            self.entries.values().map(|entry| entry.file.as_path()).collect();
+        files.into_iter().collect()
+    }
+
+    /// The first tensor of a decoder's own modules that is not among `used`: computing without it would
+    /// compute something else.
+    pub(crate) fn unused(&self, used: &std::collections::HashSet<String>) -> Option<Error> {
+        let tensor = self.names().find(|&name| {
+            let harmless = name.contains("rotary_emb.") || name == "lm_head.weight";
+            let is_known = name.starts_with("model.layers.") || name.starts_with("lm_head.") || KNOWN.contains(&name);
+            is_known && !harmless && !used.contains(name)
+        })?;
+        let hint = if tensor.ends_with(".bias") { "attention_bias, mlp_bias" } else { "model_type, num_hidden_layers" };
+        Some(Error::UnusedTensor { path: self.path.clone(), tensor: tensor.to_string(), hint: hint.into() })
     }
 
     /// Shape of a tensor, if it is there.

@@ -17,7 +17,7 @@ pub trait Parts {
     /// Loads the reward model of a folder.
     ///
     /// # Errors
-    /// [`Error::Scorer`] with the reason.
+    /// [`Error::Load`] with the reason.
     fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error>;
 }
 

@@ -2,7 +2,7 @@
 mod print;
 mod prompts;
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use bpo_data::Tokenizer;
 use bpo_sampler::{GenerateConfig, Request, Sampling, StreamKey};
@@ -21,7 +21,7 @@ Examples:
   bpo generate --model embedded --prompt 'A small owl named Otto was at the beach.'
   bpo generate --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl --greedy --json";
 
-/// What `bpo generate` is asked for.
+/// Sample completions of prompts
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("asked").required(true).args(["prompt", "prompts"])))]
 pub struct GenerateArgs {
@@ -92,17 +92,44 @@ impl GenerateArgs {
         }
     }
 
-    fn request<'a>(&self, asked: &'a Asked) -> Request<'a> {
-        let key = |slot| StreamKey { seed: self.seed, step: 0, prompt: asked.id as u64, slot };
-        Request { prompt: &asked.ids, samples: (0..u64::from(self.samples)).map(key).collect() }
+    fn request<'a>(&self, part: &Part<'a>) -> Request<'a> {
+        let key = |slot| StreamKey { seed: self.seed, step: 0, prompt: part.asked.id as u64, slot };
+        Request { prompt: &part.asked.ids, samples: part.slots.clone().map(u64::from).map(key).collect() }
     }
+}
+
+/// Some of the completions of one prompt.
+pub struct Part<'a> {
+    asked: &'a Asked,
+    slots: Range<u32>,
+}
+
+/// What is sampled together: `samples` completions of each prompt, in order, at most `rows` at once.
+fn batches(asked: &[Asked], samples: u32, rows: u32) -> impl Iterator<Item = Vec<Part<'_>>> {
+    let mut prompts = asked.iter();
+    let mut left = prompts.next().map(|asked| Part { asked, slots: 0..samples });
+    std::iter::from_fn(move || {
+        let (mut batch, mut room) = (Vec::new(), rows);
+        while room > 0
+            && let Some(part) = left.take()
+        {
+            let end = part.slots.end.min(part.slots.start.saturating_add(room));
+            room -= end - part.slots.start;
+            left = match end < part.slots.end {
+                true => Some(Part { asked: part.asked, slots: end..part.slots.end }),
+                false => prompts.next().map(|asked| Part { asked, slots: 0..samples }),
+            };
+            batch.push(Part { asked: part.asked, slots: part.slots.start..end });
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// Samples and prints.
 pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     args.sampling().validate()?;
     let config = args.model.load_config()?;
-    let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), config.vocab_size)?;
+    let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), &config)?;
     let asked = read(args, &tokenizer, config.max_position_embeddings)?;
     let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &globals.device()?)?;
     let decoder = if args.adapter.is_some() { decoder.merged() } else { decoder };
@@ -110,15 +137,39 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
     let mut stage = progress.stage("sampling", asked.len() * args.samples as usize, "completions");
     let mut printer = Printer::new(args, &tokenizer);
-    let at_once = (args.batch_size / args.samples).max(1) as usize;
     let mut before = 0;
-    for batch in asked.chunks(at_once) {
-        let requests: Vec<Request<'_>> = batch.iter().map(|asked| args.request(asked)).collect();
-        let rows = batch.len() * args.samples as usize;
+    for batch in batches(&asked, args.samples, args.batch_size) {
+        let requests: Vec<Request<'_>> = batch.iter().map(|part| args.request(part)).collect();
+        let rows = batch.iter().map(|part| part.slots.len()).sum::<usize>();
         let sampled = bpo_sampler::generate(&decoder, &requests, &settings, |left| stage.set(before + rows - left))?;
         before += rows;
-        stage.hidden(|| printer.print(batch, &sampled))?;
+        stage.hidden(|| printer.print(&batch, &sampled))?;
     }
     stage.finish();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bpo_data::Prompt;
+
+    use super::*;
+
+    #[test]
+    fn no_batch_is_larger_than_asked_for_and_none_is_left_out() {
+        let asked: Vec<Asked> =
+            (0..3).map(|id| Asked { id, prompt: Prompt::Text(String::new()), ids: vec![1] }).collect();
+        for (samples, rows) in [(1, 1), (1, 2), (5, 2), (2, 5), (7, 16), (20_000, 16)] {
+            let batches: Vec<Vec<Part<'_>>> = batches(&asked, samples, rows).collect();
+            let sizes: Vec<u32> = batches.iter().map(|b| b.iter().map(|part| part.slots.len() as u32).sum()).collect();
+            assert!(sizes.iter().rev().skip(1).all(|&size| size == rows), "{samples} {rows}: {sizes:?}");
+            let all: Vec<(usize, u32)> = batches
+                .iter()
+                .flatten()
+                .flat_map(|part| part.slots.clone().map(|slot| (part.asked.id, slot)))
+                .collect();
+            let expected: Vec<(usize, u32)> = (0..3).flat_map(|id| (0..samples).map(move |slot| (id, slot))).collect();
+            assert_eq!(all, expected);
+        }
+    }
 }

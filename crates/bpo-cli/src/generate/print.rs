@@ -3,7 +3,7 @@ use bpo_data::{Prompt, Tokenizer};
 use bpo_sampler::{Completion, FinishReason};
 use serde_json::json;
 
-use super::{Asked, GenerateArgs};
+use super::{Asked, GenerateArgs, Part};
 use crate::{
     failure::Failure,
     out::{Out, printable},
@@ -24,9 +24,10 @@ impl<'a> Printer<'a> {
     }
 
     /// Prints the completions of a batch, prompt by prompt.
-    pub fn print(&mut self, asked: &[Asked], sampled: &[Vec<Completion>]) -> Result<(), Failure> {
-        for (asked, completions) in asked.iter().zip(sampled) {
-            for (slot, completion) in completions.iter().enumerate() {
+    pub fn print(&mut self, parts: &[Part<'_>], sampled: &[Vec<Completion>]) -> Result<(), Failure> {
+        for (part, completions) in parts.iter().zip(sampled) {
+            let asked = part.asked;
+            for (slot, completion) in part.slots.clone().zip(completions) {
                 let text = self.tokenizer.decode(&completion.tokens)?;
                 if self.args.json {
                     self.record(asked, slot, completion, &text)
@@ -38,7 +39,7 @@ impl<'a> Printer<'a> {
         self.out.flush()
     }
 
-    fn record(&mut self, asked: &Asked, slot: usize, completion: &Completion, text: &str) -> Result<(), Failure> {
+    fn record(&mut self, asked: &Asked, slot: u32, completion: &Completion, text: &str) -> Result<(), Failure> {
         self.out.json(&json!({
             "id": asked.id,
             "slot": slot,

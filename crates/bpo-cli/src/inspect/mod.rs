@@ -22,7 +22,7 @@ Examples:
   bpo inspect prompts.jsonl --model ./SmolLM2-135M-Instruct
   bpo inspect runs/happy --json";
 
-/// What `bpo inspect` is asked for.
+/// Say what a model, an adapter, a data file or a run is
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {

@@ -16,7 +16,7 @@ pub fn parse<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T, Failur
     let message = error.message().trim_end();
     let (key, known) = match unknown_field(message) {
         Some(unknown) => unknown,
-        None => return Err(Failure::usage(format!("{what}: {}", with_key::<T>(table, message)))),
+        None => return Err(Failure::usage(format!("{what}: {}", in_words(&with_key::<T>(table, message))))),
     };
     let hint = match nearest(key, &known) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -41,6 +41,18 @@ fn with_key<T: DeserializeOwned>(table: &Table, message: &str) -> String {
         Some(key) if !message.contains(&format!("`{key}`")) => format!("`{key}`: {message}"),
         _ => message.to_owned(),
     }
+}
+
+/// Rust's names of numbers in plain words.
+fn in_words(message: &str) -> String {
+    let Some((before, expected)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let words = match expected {
+        "f64" | "f32" => "a number",
+        "u64" | "u32" | "usize" => "a whole number, 0 or above",
+        "i64" | "i32" | "isize" => "a whole number",
+        _ => return message.to_owned(),
+    };
+    format!("{before}expected {words}")
 }
 
 /// Takes serde's "unknown field `x`, expected one of `a`, `b`" apart.

@@ -13,7 +13,7 @@ use crate::failure::{Failure, io_failure};
 
 /// The table of a recipe: `file`, or else the text `default`, with `sets` on top.
 ///
-/// Paths in a file are relative to its folder, those in `sets` to the working directory; both come
+/// An empty value in `sets` takes its key out. Paths in a file are relative to its folder, those in `sets` to the working directory; both come
 /// out absolute. `embedded` is never a path.
 ///
 /// # Errors
@@ -30,9 +30,18 @@ pub fn load(default: &str, file: Option<&Path>, sets: &[String]) -> Result<Table
             table
         }
     };
-    let sets = sets.iter().map(|text| sets::Setting::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut sets = sets.iter().map(|text| sets::Setting::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    sets.sort_by_key(sets::Setting::turn);
     for setting in &sets {
+        if setting.turn() > 0 && table.get("annotator").is_some_and(toml::Value::is_str) {
+            // `annotator = "lexicon"` stands for a table, of which a key is set.
+            paths::resolve(&mut table, &here, |key| key == "annotator")?;
+        }
         setting.apply(&mut table)?;
+    }
+    // An empty shell variable must not mean the built-in model; `bpo sft` may do without one.
+    if sets.iter().any(|setting| setting.removes("model")) && !table.contains_key("model_config") {
+        return Err(Failure::usage("--set model=: the value is empty"));
     }
     paths::resolve(&mut table, &here, |key| sets.iter().any(|setting| setting.is_below(key)))?;
     Ok(table)

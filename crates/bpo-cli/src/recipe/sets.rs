@@ -3,11 +3,15 @@ use toml::{Table, Value};
 
 use crate::failure::Failure;
 
+/// Keys without which another one's default would be used: nobody means that by an empty value.
+const NEEDED: [&str; 3] = ["prompts", "data", "annotator"];
+
 /// One `--set`, taken apart.
 #[derive(Debug, PartialEq)]
 pub struct Setting {
     keys: Vec<String>,
-    value: Value,
+    /// `None` takes the key out.
+    value: Option<Value>,
 }
 
 impl Setting {
@@ -19,7 +23,24 @@ impl Setting {
         if keys.iter().any(String::is_empty) {
             return Err(bad("the key is empty"));
         }
-        Ok(Self { keys, value: toml_value(value.trim()) })
+        let value = Some(value.trim()).filter(|value| !value.is_empty()).map(toml_value);
+        if value.is_none() && keys.len() == 1 && NEEDED.contains(&keys[0].as_str()) {
+            return Err(bad("the value is empty"));
+        }
+        Ok(Self { keys, value })
+    }
+
+    /// When it is applied: what is inside of the annotator after the annotator, its kind first.
+    pub fn turn(&self) -> u8 {
+        match self.keys.as_slice() {
+            [outer, inner] if outer == "annotator" => 1 + u8::from(inner != "kind"),
+            _ => 0,
+        }
+    }
+
+    /// Whether the setting takes `key` out.
+    pub fn removes(&self, key: &str) -> bool {
+        self.value.is_none() && self.keys == [key]
     }
 
     /// Whether the setting is `key` or something inside of it.
@@ -33,7 +54,7 @@ impl Setting {
         let mut place = table;
         for (depth, key) in outer.iter().enumerate() {
             let inner = place.entry(key).or_insert_with(|| Value::Table(Table::new()));
-            if last == "kind" && depth + 1 == outer.len() && inner.get("kind") != Some(&self.value) {
+            if last == "kind" && depth + 1 == outer.len() && inner.get("kind") != self.value.as_ref() {
                 *inner = Value::Table(Table::new());
             }
             place = inner.as_table_mut().ok_or_else(|| {
@@ -41,7 +62,10 @@ impl Setting {
                 Failure::usage(format!("--set {}: `{whole}` is not a table", self.keys.join(".")))
             })?;
         }
-        place.insert(last.clone(), self.value.clone());
+        match &self.value {
+            Some(value) => drop(place.insert(last.clone(), value.clone())),
+            None => drop(place.remove(last)),
+        }
         Ok(())
     }
 }

@@ -33,10 +33,9 @@ fn set_beats_the_recipe_and_understands_toml_or_takes_strings() {
     assert_eq!(table["name"].as_str(), Some("b c"));
     assert_eq!(table["list"].as_array().unwrap().len(), 2);
     assert_eq!(table["t"]["u"]["v"].as_bool(), Some(true));
-    let table = load("", None, &sets(&["date=2024-01-01", "two=1\nx=2", "none="])).unwrap();
+    let table = load("", None, &sets(&["date=2024-01-01", "two=1\nx=2"])).unwrap();
     assert_eq!(table["date"].as_str(), Some("2024-01-01"));
     assert_eq!(table["two"].as_str(), Some("1\nx=2"));
-    assert_eq!(table["none"].as_str(), Some(""));
 }
 
 #[test]
@@ -53,6 +52,36 @@ fn a_wrong_type_names_its_key() {
     assert!(text.contains("`max_steps`") && text.contains("many"), "{text}");
     let text = complaint("max_steps = 1", &[]);
     assert!(text.contains("`beta`"), "{text}");
+}
+
+#[test]
+fn a_number_is_asked_for_in_plain_words() {
+    assert!(complaint("beta = 'x'", &[]).ends_with("expected a number"));
+    for bad in ["max_steps='x'", "max_steps=-1", "max_steps=1.5"] {
+        let text = complaint("beta = 1", &[bad]);
+        assert!(text.contains("max_steps") && text.ends_with("expected a whole number, 0 or above"), "{text}");
+    }
+}
+
+#[test]
+fn an_empty_value_takes_the_key_out() {
+    let table = load("beta = 1\nmax_steps = 3\n[t]\na = 1\nb = 2", None, &sets(&["max_steps=", "t.a= "])).unwrap();
+    assert!(!table.contains_key("max_steps") && table["t"].get("a").is_none() && table["t"].get("b").is_some());
+    for needed in ["prompts=", "data=", "annotator=", "model="] {
+        assert!(load("prompts = 'a'", None, &sets(&[needed])).is_err(), "{needed}");
+    }
+    assert!(load("model = 'a'", None, &sets(&["model_config=c.json", "model="])).is_ok());
+}
+
+#[test]
+fn what_is_inside_of_the_annotator_is_set_after_it_in_any_order() {
+    let load = |list: &[&str]| load("beta = 1\nannotator = 'lexicon'", None, &sets(list)).unwrap();
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(load(&["annotator.path=a.txt"])["annotator"]["path"].as_str(), here.join("a.txt").to_str());
+    let table = load(&["annotator.pattern=x", "annotator.kind=regex"]);
+    assert!(parse::<Settings>(&table, "recipe").is_ok(), "{table}");
+    let table = load(&["annotator.unit=words", "annotator=length"]);
+    assert_eq!(table["annotator"]["unit"].as_str(), Some("words"), "{table}");
 }
 
 #[test]

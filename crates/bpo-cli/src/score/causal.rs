@@ -33,12 +33,13 @@ pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Glo
         };
         objects.iter().map(ids).collect::<Result<Vec<_>, Failure>>()?
     } else {
-        let tokenizer = model.load_matching_tokenizer(args.tokenizer.as_deref(), vocab)?;
+        let tokenizer = model.load_matching_tokenizer(args.tokenizer.as_deref(), decoder.config())?;
         file.encode(&tokenizer, !args.no_eos)?
     };
     if let Some(row) = sequences.iter().find(|row| row.prompt.is_empty()) {
         return Err(file.error(row.line, "the prompt has no tokens: nothing predicts the response's first one"));
     }
+    file.warn_of_long(sequences.iter().map(|row| (row.line, row.length())), decoder.config().max_position_embeddings);
     let scorer = Scorer { head: Head::new(decoder.head_weight()), decoder };
     let (mut out, progress) = (Out::new(), globals.progress());
     let mut stage = progress.stage("scoring", sequences.len(), "rows");
@@ -62,7 +63,8 @@ pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Glo
 }
 
 fn print(out: &mut Out, file: &RowFile, line: usize, logps: &[f32], per_token: bool) -> Result<(), Failure> {
-    let logp: f64 = logps.iter().map(|&logp| f64::from(logp)).sum();
+    // Not `sum`, whose sum of nothing is -0.
+    let logp = logps.iter().fold(0.0, |sum, &logp| sum + f64::from(logp));
     if !logp.is_finite() {
         let what = file.error(line, "a log-prob is not finite").text();
         return Err(Failure::message(Kind::Numerics, what));

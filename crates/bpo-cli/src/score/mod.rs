@@ -17,7 +17,7 @@ for a reward model also {\"input_ids\":[…]}. Lines come out in the order of th
 Example:
   echo '{\"prompt\":\"The sky is\",\"response\":\" blue.\"}' | bpo score --model ./SmolLM2-135M --input -";
 
-/// What `bpo score` is asked for.
+/// Log-probs of responses under a model, or scores by a reward model
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("scorer").required(true).args(["model", "reward_model"])))]
 pub struct ScoreArgs {

@@ -24,7 +24,9 @@ type Ids = (usize, Vec<u32>);
 pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> Result<(), Failure> {
     let file = RowFile::read(&args.input)?;
     let model = load(dir, device)?;
-    let rows = rows(args, dir, &file, model.decoder().config().vocab_size)?;
+    let config = model.decoder().config();
+    let rows = rows(args, dir, &file, config)?;
+    file.warn_of_long(rows.iter().map(|(line, ids)| (*line, ids.len())), config.max_position_embeddings);
     let (mut out, progress) = (Out::new(), globals.progress());
     let mut stage = progress.stage("scoring", rows.len(), "rows");
     for window in rows.chunks(WINDOW) {
@@ -41,7 +43,8 @@ pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> 
             if !score.is_finite() {
                 return Err(Failure::message(Kind::Numerics, file.error(*line, "the score is not finite").text()));
             }
-            out.json(&json!({"score": score}))?;
+            // -0 is 0.
+            out.json(&json!({"score": score + 0.0}))?;
         }
         out.flush()?;
     }
@@ -62,13 +65,16 @@ pub fn load(dir: &Path, device: &Device) -> Result<SequenceClassifier, Failure> 
     Ok(SequenceClassifier::from_dir(dir, device)?)
 }
 
-fn rows(args: &ScoreArgs, dir: &Path, file: &RowFile, vocab: usize) -> Result<Vec<Ids>, Failure> {
+fn rows(args: &ScoreArgs, dir: &Path, file: &RowFile, config: &DecoderConfig) -> Result<Vec<Ids>, Failure> {
     let objects = file.objects()?;
     let rows: Vec<Ids> = if hold_ids(&objects, &["input_ids"]) {
-        objects.iter().map(|row| Ok((row.line, file.ids(row, "input_ids", vocab)?))).collect::<Result<_, Failure>>()?
+        objects
+            .iter()
+            .map(|row| Ok((row.line, file.ids(row, "input_ids", config.vocab_size)?)))
+            .collect::<Result<_, Failure>>()?
     } else {
         let model = ModelSource::Dir(dir.to_owned());
-        let tokenizer = model.load_matching_tokenizer(args.tokenizer.as_deref(), vocab)?;
+        let tokenizer = model.load_matching_tokenizer(args.tokenizer.as_deref(), config)?;
         let sequences = file.encode(&tokenizer, !args.no_eos)?;
         sequences.into_iter().map(|row| (row.line, [row.prompt, row.response].concat())).collect()
     };

@@ -4,7 +4,7 @@ use std::{io::Read, path::Path};
 use bpo_data::{Error, Prompt, Row, Tokenizer, read_json_rows_from, read_texts_from};
 use serde_json::Value;
 
-use crate::failure::{Failure, io_failure};
+use crate::failure::{Failure, io_failure, warn};
 
 /// A prompt and its response in ids.
 #[derive(Debug)]
@@ -67,6 +67,13 @@ impl RowFile {
     /// An error at a line of the input.
     pub fn error(&self, line: usize, reason: impl Into<String>) -> Failure {
         Error::Row { origin: self.name.clone(), line, reason: reason.into() }.into()
+    }
+
+    /// Says so, once, where a row of `(line, tokens)` is longer than the positions the model was trained for.
+    pub fn warn_of_long(&self, mut rows: impl Iterator<Item = (usize, usize)>, context: usize) {
+        if let Some((line, tokens)) = rows.find(|&(_, tokens)| tokens > context) {
+            warn(&format!("{}:{line}: {tokens} tokens; the model was trained for {context} positions", self.name));
+        }
     }
 
     /// The ids under `key`, all below `vocab`.

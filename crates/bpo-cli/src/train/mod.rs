@@ -1,15 +1,15 @@
 //! `bpo train`: online preference optimisation from a recipe.
+pub mod start;
 mod summary;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
 
 use bpo_model::Adapter;
-use bpo_store::RunDir;
 use bpo_train::{Inputs, Outcome, Recipe};
 use clap::Args;
-use serde::Serialize;
 
+use self::start::{Identity, Start};
 use crate::{
     annotate,
     args::Globals,
@@ -17,13 +17,13 @@ use crate::{
     failure::{Failure, Kind},
     out::Out,
     recipe,
-    source::{ModelSource, check_vocabulary},
+    source::{ModelSource, companions},
 };
 
 /// The recipe of a run without one.
 const DEFAULT: &str = include_str!("../../../../recipes/story.toml");
 
-/// Online preference optimisation: sample pairs, let the annotator choose, step, refresh.
+/// Online preference optimisation: sample pairs, judge, step, refresh
 ///
 /// Without a recipe, the story model inside the program learns to tell happier stories. The same command
 /// continues an interrupted run; a finished one is left alone.
@@ -40,29 +40,36 @@ pub struct TrainArgs {
     /// Folder of the run [default: runs/NAME, by the recipe's name]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Change a key of the recipe
+    /// Change a key of the recipe, as in `--set beta=0.2` or `--set annotator.kind=length`
+    ///
+    /// docs/recipe.md lists the keys. Paths are relative to the working directory (those in a recipe file to
+    /// the file's folder). An empty value takes the key out.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
 
 /// Runs the verb.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
-    let table = recipe::load(DEFAULT, args.recipe.as_deref(), &args.sets)?;
+    let progress = globals.progress();
+    let mut table = recipe::load(DEFAULT, args.recipe.as_deref(), &args.sets)?;
+    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets) {
+        progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
+    }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;
     let folder = run_folder(args.run_dir.as_deref(), args.recipe.as_deref(), "story");
-    let dir = open_run(&folder, &recipe)?;
+    let start = Start::open(&folder, &recipe)?;
     let mut out = Out::new();
-    if dir.is_finished() {
+    if start.dir.is_finished() {
         out.line(&format!("{} is finished: nothing to do. Another --run-dir starts anew.", folder.display()))?;
         return out.flush();
     }
-    let progress = globals.progress();
     progress.say(&format!("run: {}", folder.display()));
     let inputs = inputs(&recipe, &device)?;
+    start.settle(&identity(&recipe, globals)?)?;
     let mut watch = watch::Watch::new(progress, globals.device_name());
-    match bpo_train::run(&recipe, inputs, &dir, &mut watch)? {
+    match bpo_train::run(&recipe, inputs, &start.dir, &mut watch)? {
         Outcome::Finished(report) => {
             watch.finish();
             summary::print(&report, &folder, &recipe, &mut out)?;
@@ -81,34 +88,35 @@ pub fn run_folder(given: Option<&Path>, recipe: Option<&Path>, default: &str) ->
     given.map_or_else(|| Path::new("runs").join(name()), Path::to_path_buf)
 }
 
-/// Takes the folder of a run; one that was started with other settings is refused, key by key.
-pub fn open_run<R: Serialize>(folder: &Path, recipe: &R) -> Result<RunDir, Failure> {
-    let text = toml::to_string(recipe).map_err(|error| Failure::new(Kind::Internal, error))?;
-    let dir = RunDir::open(folder)?;
-    match dir.read("recipe.toml")? {
-        Some(bytes) => {
-            let differences = differences(&String::from_utf8_lossy(&bytes), &text);
-            if !differences.is_empty() {
-                return Err(bpo_train::Error::RecipeChanged { path: folder.to_path_buf(), differences }.into());
-            }
-        }
-        None => dir.write("recipe.toml", text.as_bytes())?,
+/// Takes the built-in references out of a table that has another model or other prompts, and references
+/// that nobody asked for.
+fn drop_foreign_references(table: &mut toml::Table, sets: &[String]) -> bool {
+    let is_embedded =
+        |table: &toml::Table, key: &str| table.get(key).and_then(toml::Value::as_str) == Some(embedded::NAME);
+    let asked = sets.iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == "references"));
+    let foreign = !(is_embedded(table, "model") && is_embedded(table, "prompts"));
+    let drops = foreign && !asked && is_embedded(table, "references");
+    if drops {
+        table.remove("references");
     }
-    Ok(dir)
+    drops
 }
 
-/// One line per key that two recipes disagree on.
-fn differences(old: &str, new: &str) -> Vec<String> {
-    let table = |text: &str| text.parse::<toml::Table>().unwrap_or_default();
-    let (old, new) = (table(old), table(new));
-    let show = |value: Option<&toml::Value>| value.map_or_else(|| "(not set)".to_string(), ToString::to_string);
-    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys.into_iter()
-        .filter(|key| old.get(*key) != new.get(*key))
-        .map(|key| format!("  {key}: {} there, {} now", show(old.get(key)), show(new.get(key))))
-        .collect()
+/// What the run reads.
+fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
+    let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
+    let mut identity = Identity::on(globals.device_name());
+    identity.data("prompts", &recipe.prompts, embedded::PROMPTS)?;
+    if let Some(references) = &recipe.references {
+        identity.data("references", references, embedded::EVAL_PROMPTS)?;
+    }
+    identity.model(&source)?;
+    identity.tokenizer(&source, recipe.tokenizer.as_deref().map(Path::new))?;
+    if let Some(adapter) = &recipe.adapter {
+        identity.adapter(Path::new(adapter))?;
+    }
+    identity.annotator(&recipe.annotator)?;
+    Ok(identity)
 }
 
 fn inputs(recipe: &Recipe, device: &burn::tensor::Device) -> Result<Inputs, Failure> {
@@ -124,9 +132,8 @@ fn inputs(recipe: &Recipe, device: &burn::tensor::Device) -> Result<Inputs, Fail
         Some(path) => Some(bpo_data::read_references(Path::new(path))?),
     };
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
-    let vocab = source.load_config()?.vocab_size;
-    let tokenizer = source.load_matching_tokenizer(recipe.tokenizer.as_deref().map(Path::new), vocab)?;
-    check_vocabulary(&tokenizer, &source.to_string(), vocab)?;
+    let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
+    let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
     let base = source.load_decoder(device)?;
     let adapter = match &recipe.adapter {
         Some(dir) => Some(Adapter::from_dir(Path::new(dir), device)?),
@@ -140,13 +147,8 @@ fn inputs(recipe: &Recipe, device: &burn::tensor::Device) -> Result<Inputs, Fail
         prompts,
         references,
         annotator,
-        companions: companions(&source)?,
+        companions: companions(&source, own_tokenizer)?,
     })
-}
-
-/// Tokenizer files for an exported model.
-pub fn companions(source: &ModelSource) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-    Ok(source.companions()?.into_iter().map(|(name, bytes)| (name.to_string(), bytes)).collect())
 }
 
 impl From<bpo_train::Error> for Failure {
@@ -161,6 +163,8 @@ impl From<bpo_train::Error> for Failure {
             E::Store(error) => error.into(),
             E::Recipe(_) | E::RecipeChanged { .. } => Self::new(Kind::Usage, error),
             E::NonFinite { .. } => Self::new(Kind::Numerics, error),
+            E::Abstentions { .. } => Self::new(Kind::Annotator, error),
+            E::Interrupted => Self::new(Kind::Interrupted, error),
             _ => Self::new(Kind::Input, error),
         }
     }

@@ -21,9 +21,9 @@ pub struct Watch {
 impl Watch {
     /// Takes over Ctrl-C.
     pub fn new(progress: Progress, device: &str) -> Self {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        let teller = progress.clone();
+        let watch = Self::without_handler(progress, device);
+        let flag = Arc::clone(&watch.interrupted);
+        let teller = watch.progress.clone();
         // Another handler can only be there in a test; then Ctrl-C keeps its default.
         let _ = ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
@@ -31,8 +31,13 @@ impl Watch {
             }
             teller.say("stopping after this step; once more to leave at once (the run can be continued either way)");
         });
+        watch
+    }
+
+    /// Leaves Ctrl-C alone: it ends the program, which has nothing to lose.
+    pub fn without_handler(progress: Progress, device: &str) -> Self {
         progress.say(&format!("device: {device}"));
-        Self { progress, steps: None, stage: None, interrupted }
+        Self { progress, steps: None, stage: None, interrupted: Arc::default() }
     }
 
     /// Takes the bars away.

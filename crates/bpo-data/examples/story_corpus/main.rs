@@ -6,6 +6,8 @@
 //! `eval-prompts.jsonl`, the same bytes on every run, and prints statistics to stderr. It is no
 //! part of the library: it shares bpo-data's dependencies and none of its code.
 
+#![allow(clippy::disallowed_methods, reason = "a one-off tool writes plain files")]
+
 mod dice;
 mod grammar;
 mod statistics;

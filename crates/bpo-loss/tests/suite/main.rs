@@ -1,5 +1,12 @@
 //! Golden vectors, finite differences, and chunked log-probs against the plain log-softmax.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
 
 mod chunked;
 mod golden;

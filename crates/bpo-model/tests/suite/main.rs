@@ -1,6 +1,14 @@
 //! Parity with transformers and PEFT on tiny checkpoints; cache, layouts and exports against the plain forward.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
 
 mod consistency;
 mod parity;
+mod refusals;
 mod tiny;

@@ -1,0 +1,213 @@
+//! A run's folder, and what has to be the same when the run is continued: its recipe and its inputs.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::Path,
+};
+
+use bpo_annotate::{AnnotatorConfig, AnnotatorKind};
+use bpo_store::RunDir;
+use serde::Serialize;
+
+use crate::{
+    embedded,
+    failure::{Failure, Kind, io_failure},
+    source::ModelSource,
+};
+
+const JOURNAL: &str = "journal.bin";
+const RECIPE: &str = "recipe.toml";
+const INPUTS: &str = "inputs.json";
+/// Digits of a hash that people are shown.
+const SHOWN: usize = 12;
+/// Files beside a `tokenizer.json` that decide what it does.
+const TOKENIZER: [&str; 5] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "config.json",
+];
+
+/// A run's folder, locked. Nothing is written about a run before its inputs are known to be good, and
+/// nothing binds a folder in which nothing has happened yet.
+pub struct Start {
+    /// The folder.
+    pub dir: RunDir,
+    recipe: String,
+    /// Whether the journal or the checkpoints hold anything.
+    has_begun: bool,
+}
+
+impl Start {
+    /// Takes the folder; a run that began with other settings is refused, key by key.
+    pub fn open<R: Serialize>(folder: &Path, recipe: &R) -> Result<Self, Failure> {
+        let recipe = toml::to_string(recipe).map_err(|error| Failure::new(Kind::Internal, error))?;
+        let dir = RunDir::open(folder)?;
+        // A journal is made by being opened: not every kind of run has one.
+        let has_records = folder.join(JOURNAL).exists() && !dir.journal()?.is_empty();
+        let has_begun = dir.is_finished() || has_records || has_checkpoints(folder);
+        if let (true, Some(bytes)) = (has_begun, dir.read(RECIPE)?) {
+            let differences = differences(&table(&folder.join(RECIPE), &bytes)?, &recipe);
+            if !differences.is_empty() {
+                return Err(bpo_train::Error::RecipeChanged { path: folder.to_path_buf(), differences }.into());
+            }
+        }
+        Ok(Self { dir, recipe, has_begun })
+    }
+
+    /// Writes recipe and inputs down, once both are known to be good; a run that began with other inputs
+    /// is refused, one line for each.
+    pub fn settle(&self, inputs: &Identity) -> Result<(), Failure> {
+        if let (true, Some(bytes)) = (self.has_begun, self.dir.read(INPUTS)?) {
+            let path = self.dir.path().join(INPUTS);
+            let old: BTreeMap<String, String> = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, &e))?;
+            let changed = inputs.changes_since(&old);
+            if !changed.is_empty() {
+                let folder = self.dir.path().display();
+                return Err(Failure::usage(format!(
+                    "{folder}: {}\nuse another --run-dir, or the same inputs",
+                    changed.join("\n")
+                )));
+            }
+        }
+        let text = serde_json::to_string_pretty(&inputs.0).map_err(|error| Failure::new(Kind::Internal, error))?;
+        self.dir.write(INPUTS, format!("{text}\n").as_bytes())?;
+        self.dir.write(RECIPE, self.recipe.as_bytes())?;
+        Ok(())
+    }
+}
+
+fn has_checkpoints(folder: &Path) -> bool {
+    std::fs::read_dir(folder.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn table(path: &Path, bytes: &[u8]) -> Result<toml::Table, Failure> {
+    let text = std::str::from_utf8(bytes).map_err(|error| damaged(path, &error))?;
+    text.parse().map_err(|error: toml::de::Error| damaged(path, &error.message()))
+}
+
+fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::message(Kind::Run, format!("{}: damaged: {why}", path.display()))
+}
+
+/// One line per key that two recipes disagree on.
+fn differences(old: &toml::Table, new: &str) -> Vec<String> {
+    let new: toml::Table = new.parse().unwrap_or_default();
+    let show = |value: Option<&toml::Value>| value.map_or_else(|| "(not set)".to_string(), ToString::to_string);
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .map(|key| format!("  {key}: {} there, {} now", show(old.get(key)), show(new.get(key))))
+        .collect()
+}
+
+/// What went into a run: the BLAKE3 hash of every file, by what it is, and the device.
+#[derive(Debug, Default)]
+pub struct Identity(BTreeMap<String, String>);
+
+impl Identity {
+    /// Of a run on a device.
+    pub fn on(device: &str) -> Self {
+        let device = device.strip_suffix(":0").unwrap_or(device);
+        Self([("device".to_owned(), device.to_owned())].into())
+    }
+
+    /// A data file, or what is built in under its name.
+    pub fn data(&mut self, what: &str, path: &str, built_in: &[u8]) -> Result<(), Failure> {
+        match path {
+            embedded::NAME => self.bytes(what, built_in),
+            path => self.file(what, Path::new(path))?,
+        }
+        Ok(())
+    }
+
+    /// A model's configuration and weights.
+    pub fn model(&mut self, source: &ModelSource) -> Result<(), Failure> {
+        let ModelSource::Dir(dir) = source else {
+            self.bytes("model config.json", embedded::CONFIG);
+            self.bytes("model model.safetensors", embedded::WEIGHTS);
+            return Ok(());
+        };
+        self.file("model config.json", &dir.join("config.json"))?;
+        for path in source.checkpoint()?.files() {
+            self.file(&format!("model {}", name(path)), path)?;
+        }
+        Ok(())
+    }
+
+    /// A tokenizer (a folder or a `tokenizer.json`, else the model's own) with the files that belong to it.
+    pub fn tokenizer(&mut self, source: &ModelSource, path: Option<&Path>) -> Result<(), Failure> {
+        let file = match (path, source) {
+            (Some(path), _) if path.is_dir() => path.join("tokenizer.json"),
+            (Some(path), _) => path.to_owned(),
+            (None, ModelSource::Dir(dir)) => dir.join("tokenizer.json"),
+            (None, ModelSource::Embedded) => {
+                self.bytes("tokenizer.json", embedded::TOKENIZER);
+                self.bytes("tokenizer_config.json", embedded::TOKENIZER_CONFIG);
+                return Ok(());
+            }
+        };
+        self.file("tokenizer.json", &file)?;
+        let dir = file.parent().unwrap_or(Path::new("."));
+        for name in TOKENIZER.into_iter().filter(|name| dir.join(name).is_file()) {
+            self.file(&format!("tokenizer {name}"), &dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// The two files of an adapter.
+    pub fn adapter(&mut self, dir: &Path) -> Result<(), Failure> {
+        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+            self.file(&format!("adapter {name}"), &dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// What an annotator reads, where that is one file.
+    pub fn annotator(&mut self, config: &AnnotatorConfig) -> Result<(), Failure> {
+        match &config.kind {
+            AnnotatorKind::Lexicon(lexicon) => match &lexicon.path {
+                Some(path) => self.file("annotator lexicon", path),
+                None => {
+                    self.bytes("annotator lexicon", embedded::LEXICON);
+                    Ok(())
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// One file, read in pieces.
+    pub fn file(&mut self, what: &str, path: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| io_failure(path, &error);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(path).map_err(failed)?).map_err(failed)?;
+        self.0.insert(what.to_owned(), hasher.finalize().to_hex().to_string());
+        Ok(())
+    }
+
+    fn bytes(&mut self, what: &str, bytes: &[u8]) {
+        self.0.insert(what.to_owned(), blake3::hash(bytes).to_hex().to_string());
+    }
+
+    /// One line per input that is another one now.
+    fn changes_since(&self, old: &BTreeMap<String, String>) -> Vec<String> {
+        let show = |value: Option<&String>| match value {
+            Some(value) => value.chars().take(SHOWN).collect(),
+            None => "(none)".to_owned(),
+        };
+        let keys: BTreeSet<&String> = old.keys().chain(self.0.keys()).collect();
+        keys.into_iter()
+            .filter(|key| old.get(*key) != self.0.get(*key))
+            .map(|key| {
+                let (then, now) = (show(old.get(key)), show(self.0.get(key)));
+                format!("{key} changed since this run was started: {then} then, {now} now")
+            })
+            .collect()
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
