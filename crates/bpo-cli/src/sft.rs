@@ -1,5 +1,5 @@
 //! `bpo sft`: supervised fine-tuning, of a model or from random weights.
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bpo_model::{Decoder, DecoderConfig};
 use bpo_train::{SftInputs, SftRecipe};
@@ -14,7 +14,7 @@ use crate::{
     recipe,
     source::{ModelSource, check_vocabulary, companions, tokenizer_at},
     train::{
-        run_folder,
+        RunArgs,
         start::{Identity, Start},
         watch::Watch,
     },
@@ -30,27 +30,19 @@ Examples:
   bpo sft --set model=./SmolLM2-135M-Instruct --set data=rows.jsonl
   bpo sft --recipe assets/story/sft.toml --set data=corpus.jsonl")]
 pub struct SftArgs {
-    /// Recipe file (TOML)
-    #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
-    /// Folder of the run [default: runs/NAME, by the recipe's name]
-    #[arg(long, value_name = "DIR")]
-    run_dir: Option<PathBuf>,
-    /// Change a key of the recipe, as in `--set learning_rate=1e-4`
-    ///
-    /// docs/recipe.md lists the keys. Paths are relative to the working directory (those in a recipe file to
-    /// the file's folder). An empty value takes the key out.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    /// Which run, with which settings.
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// Runs the verb.
 pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
+    let args = &args.run;
     let table = recipe::load("", args.recipe.as_deref(), &args.sets)?;
     let recipe: SftRecipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;
-    let folder = run_folder(args.run_dir.as_deref(), args.recipe.as_deref(), "sft");
+    let folder = args.folder("sft");
     let start = Start::open(&folder, &recipe)?;
     let mut out = Out::new();
     if start.dir.is_finished() {
@@ -69,7 +61,8 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
             format!("interrupted after step {steps}; the same command goes on"),
         ));
     }
-    out.line(&format!("{} steps, loss {:.4} nats per token", report.steps, report.loss))?;
+    let loss = report.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
+    out.line(&format!("{} steps{loss}", report.steps))?;
     out.line(&format!("{}: {}", report.output, folder.join(&report.output).display()))?;
     out.flush()
 }

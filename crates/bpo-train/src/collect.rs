@@ -2,7 +2,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use bpo_annotate::{Annotator, Comparison, Judgement, Verdict};
-use bpo_data::Tokenizer;
+use bpo_data::{Group, Tokenizer};
 use bpo_model::Decoder;
 use bpo_sampler::{FinishReason, GenerateConfig, Request, StreamKey, generate};
 use serde::{Deserialize, Serialize};
@@ -186,6 +186,13 @@ pub(crate) struct Pair<'a> {
     pub prompt: &'a TrainPrompt,
     pub chosen: &'a Sample,
     pub rejected: &'a Sample,
+}
+
+impl Pair<'_> {
+    /// The prompt with its chosen and its rejected completion.
+    pub fn group(&self) -> Group<'_> {
+        Group { prompt: &self.prompt.ids, completions: vec![&self.chosen.tokens, &self.rejected.tokens] }
+    }
 }
 
 /// Explicit preferences only; everything else is counted by reason.

@@ -3,23 +3,23 @@ use std::time::Instant;
 
 use bpo_annotate::{Annotator, Judgement};
 use bpo_data::{Group, PromptRow, ReferenceRow, Tokenizer, packed};
-use bpo_loss::{Objective, PairLogps, PairMetrics};
+use bpo_loss::{Objective, PairLogps};
 use bpo_model::{Adapter, Decoder, WeightDtype, write_model};
 use bpo_sampler::GenerateConfig;
 use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
 use burn::tensor::{Device, Tensor, TensorData};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     Drawn, Error, EvalPrompt, Evaluation, Evaluator, Gradients, Interval, LearningRate, Observer, Recipe, Reference,
-    RefreshSchedule, Sample, Scored, Stage, TrainPrompt, Trainable, backward, bootstrap_mean,
+    RefreshSchedule, Report, SamplePair, Scored, Stage, TrainPrompt, Trainable, backward, bootstrap_mean,
     collect::{self, AbstainQuota, Pair, Streams},
     dataset::{Prepared, prepare},
     evaluate::{longest, win_rate, wins_by_score},
     optimizer::norm,
     sequence_logps,
     state::{Behaviour, State},
+    step_metrics::{Trained, describe_collection, peak_rss_mib, rounded},
 };
 
 /// What a run works on, read and ready.
@@ -50,53 +50,6 @@ pub enum Outcome {
     /// Stopped by the observer after this many steps; the same command goes on.
     Interrupted(u64),
 }
-
-/// What the run came to.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// Steps done.
-    pub steps: u64,
-    /// Pairs trained on.
-    pub pairs: u64,
-    /// Pairs that did not train, by reason.
-    pub dropped: std::collections::BTreeMap<String, u64>,
-    /// The annotator's name.
-    pub annotator: String,
-    /// Held-out prompts.
-    pub eval_prompts: usize,
-    /// Mean score before and after.
-    pub scores: Option<[Interval; 2]>,
-    /// Win rate against the reference texts before and after.
-    pub reference_win_rate: Option<[Interval; 2]>,
-    /// Win rate of the trained policy against the start; ties count half.
-    pub win_rate: Option<Interval>,
-    /// KL(trained ‖ start), nats per response.
-    pub kl: Option<f64>,
-    /// Mean response length in tokens before and after.
-    pub length: [f64; 2],
-    /// Share of different responses before and after.
-    pub distinct: [f64; 2],
-    /// Held-out responses of both.
-    pub samples: Vec<SamplePair>,
-    /// Where the trained policy lies, inside the run directory.
-    pub output: String,
-}
-
-/// One held-out prompt, answered before and after.
-#[derive(Debug, Clone, Serialize)]
-pub struct SamplePair {
-    /// The prompt.
-    pub prompt: String,
-    /// The start's response.
-    pub before: String,
-    /// The trained policy's.
-    pub after: String,
-    /// Their scores.
-    pub scores: Option<[f64; 2]>,
-}
-
-/// Sample pairs in a report.
-const SAMPLE_PAIRS: usize = 3;
 
 /// Runs, or continues, what `recipe` says in `run`, and leaves the trained policy there.
 ///
@@ -287,7 +240,7 @@ impl<'a> Run<'a> {
     /// Gradients over the step's pairs in micro-batches, then one update. The loss is the mean over all
     /// pairs of the step, however they are cut into micro-batches.
     fn train(&mut self, step: u64, pairs: &[Pair<'_>], observer: &mut dyn Observer) -> Result<Trained, Error> {
-        let mut trained = Trained { rate: self.rate.at(step), ..Trained::default() };
+        let mut trained = Trained::at(self.rate.at(step));
         if pairs.is_empty() {
             return Ok(trained);
         }
@@ -308,7 +261,8 @@ impl<'a> Run<'a> {
                 Ok(losses.slopes.clone())
             })?;
             gradients.add(&leaves, &mut grads);
-            trained.add(&scored, &reference, &batch, &losses, self.objective.beta, refreshed);
+            let sampled = refreshed.then_some(batch.sampled.as_slice());
+            trained.add(&scored, &reference, losses.total, self.objective.beta, sampled);
             observer.advance(index as u64 + 1);
         }
         observer.end();
@@ -330,7 +284,7 @@ impl<'a> Run<'a> {
 
     /// Σ log-probs of every sequence under the reference. The behaviour's came with the samples: no
     /// forward pass, no second model.
-    fn reference(&self, batch: &Batch<'_>) -> Result<Vec<f32>, Error> {
+    fn reference(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
         match self.recipe.reference {
             Reference::Behaviour => Ok(batch.sampled.clone()),
             Reference::Initial => Ok(sequence_logps(&self.initial.model(&self.base)?, &batch.layout)?.sums),
@@ -422,7 +376,7 @@ impl<'a> Run<'a> {
             kl: after.kl,
             length: [before.mean_length(), after.mean_length()],
             distinct: [before.distinct(), after.distinct()],
-            samples: sample_pairs(&prompts, &before, &after),
+            samples: SamplePair::first(&prompts, &before, &after),
             output,
         };
         let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
@@ -456,23 +410,18 @@ pub(crate) fn export(
 }
 
 /// Pairs laid out for scoring; sequence 2i is pair i's chosen completion, 2i + 1 its rejected one.
-struct Batch<'a> {
-    pairs: &'a [Pair<'a>],
+struct Batch {
     layout: bpo_data::Layout,
     /// Σ log-probs recorded while sampling, `[sequences]`.
     sampled: Vec<f32>,
 }
 
-impl<'a> Batch<'a> {
-    fn of(pairs: &'a [Pair<'a>], pad: u32) -> Result<Self, Error> {
-        let group = |pair: &'a Pair<'a>| Group {
-            prompt: &pair.prompt.ids,
-            completions: vec![&pair.chosen.tokens, &pair.rejected.tokens],
-        };
-        let groups: Vec<Group<'_>> = pairs.iter().map(group).collect();
+impl Batch {
+    fn of(pairs: &[Pair<'_>], pad: u32) -> Result<Self, Error> {
+        let groups: Vec<Group<'_>> = pairs.iter().map(Pair::group).collect();
         let layout = packed(&groups, pad, longest(&groups))?;
         let sampled = pairs.iter().flat_map(|pair| [pair.chosen.logp(), pair.rejected.logp()]).collect();
-        Ok(Self { pairs, layout, sampled })
+        Ok(Self { layout, sampled })
     }
 }
 
@@ -482,98 +431,6 @@ struct Losses {
     total: f64,
     /// `[sequences]`.
     slopes: Vec<f32>,
-}
-
-/// Sums over a step's micro-batches.
-#[derive(Debug, Clone, Default)]
-struct Trained {
-    pairs: usize,
-    loss: f64,
-    metrics: PairMetrics,
-    kl: f64,
-    entropy: f64,
-    gap: Option<f64>,
-    grad_norm: f64,
-    rate: f64,
-    optimizer_seconds: f64,
-}
-
-impl Trained {
-    fn add(
-        &mut self,
-        scored: &Scored,
-        reference: &[f32],
-        batch: &Batch<'_>,
-        losses: &Losses,
-        beta: f64,
-        refreshed: bool,
-    ) {
-        let side = |values: &[f32], side: usize| values.iter().skip(side).step_by(2).copied().collect::<Vec<f32>>();
-        let policy = [side(&scored.sums, 0), side(&scored.sums, 1)];
-        let anchor = [side(reference, 0), side(reference, 1)];
-        self.metrics.add(&PairMetrics::of([&policy[0], &policy[1]], [&anchor[0], &anchor[1]], beta));
-        self.loss += losses.total;
-        self.kl += scored.sums.iter().zip(reference).map(|(policy, anchor)| f64::from(policy - anchor)).sum::<f64>();
-        self.entropy -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-        if refreshed {
-            // The policy is the behaviour: what differs is rounding between sampling and scoring.
-            let gap = scored.sums.iter().zip(&batch.sampled).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
-            *self.gap.get_or_insert(0.0) += gap;
-        }
-        self.pairs += batch.pairs.len();
-    }
-
-    fn describe(&self, metrics: &mut Map<String, Value>) {
-        metrics.insert("learning_rate".into(), json!(self.rate));
-        if self.pairs == 0 {
-            return;
-        }
-        let (pairs, sequences) = (self.pairs as f64, 2.0 * self.pairs as f64);
-        metrics.insert("loss".into(), json!(self.loss / pairs));
-        metrics.insert("grad_norm".into(), json!(self.grad_norm));
-        metrics.insert("time/optimizer".into(), json!(rounded(self.optimizer_seconds)));
-        for (name, value) in self.metrics.means() {
-            metrics.insert(name.into(), json!(value));
-        }
-        metrics.insert("objective/kl".into(), json!(self.kl / sequences));
-        metrics.insert("objective/entropy".into(), json!(self.entropy / sequences));
-        if let Some(gap) = self.gap {
-            metrics.insert("collect/logp_gap".into(), json!(gap / sequences));
-        }
-    }
-}
-
-fn describe_collection(drawn: &[Drawn], judgements: &[Judgement], pairs: usize, metrics: &mut Map<String, Value>) {
-    let samples: Vec<&Sample> = drawn.iter().flat_map(|drawn| &drawn.samples).collect();
-    let mean = |sum: f64| sum / samples.len().max(1) as f64;
-    metrics.insert("collect/pairs".into(), json!(pairs));
-    metrics.insert("collect/length".into(), json!(mean(samples.iter().map(|s| s.tokens.len() as f64).sum())));
-    metrics.insert("collect/distinct".into(), json!(collect::distinct(samples.iter().map(|s| s.text.as_str()))));
-    metrics.insert("val/contain_eos_token".into(), json!(mean(samples.iter().filter(|s| s.eos).count() as f64)));
-    let scores: Vec<[f64; 2]> = judgements.iter().filter_map(|judgement| judgement.scores).collect();
-    if !scores.is_empty() {
-        let count = scores.len() as f64;
-        let sum: f64 = scores.iter().map(|[a, b]| (a + b) / 2.0).sum();
-        let margin: f64 = scores.iter().map(|[a, b]| (a - b).abs()).sum();
-        metrics.insert("objective/scores".into(), json!(sum / count));
-        metrics.insert("objective/scores_margin".into(), json!(margin / count));
-    }
-}
-
-fn sample_pairs(prompts: &[&str], before: &Evaluation, after: &Evaluation) -> Vec<SamplePair> {
-    let score = |evaluation: &Evaluation, index: usize| evaluation.scores.as_ref()?.get(index).copied().flatten();
-    prompts
-        .iter()
-        .zip(before.texts().zip(after.texts()))
-        .enumerate()
-        .take(SAMPLE_PAIRS)
-        .map(|(index, (prompt, (old, new)))| SamplePair {
-            prompt: (*prompt).to_string(),
-            before: old.to_string(),
-            after: new.to_string(),
-            scores: score(before, index).zip(score(after, index)).map(|(old, new)| [old, new]),
-        })
-        .collect()
 }
 
 /// An adapter to start from brings its own shape: LoRA keys that say otherwise would have no effect.
@@ -620,21 +477,10 @@ fn host(tensor: Tensor<1>) -> Vec<f32> {
     tensor.try_into_vec_as().unwrap_or_default()
 }
 
-fn rounded(seconds: f64) -> f64 {
-    (seconds * 1e4).round() / 1e4
-}
-
 /// One number of three (SplitMix64's finaliser).
 pub(crate) fn mixed(seed: u64, step: u64, index: u64) -> u64 {
     let mut x = seed ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index.wrapping_mul(0xD1B5_4A32_D192_ED03);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^ (x >> 31)
-}
-
-/// Peak resident memory of this process, where the system tells (Linux).
-pub(crate) fn peak_rss_mib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib / 1024)
 }

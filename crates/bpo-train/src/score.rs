@@ -32,9 +32,27 @@ impl Scored {
 /// # Errors
 /// [`Error::Model`] when the layout does not fit the model.
 pub fn sequence_logps(model: &Decoder, layout: &Layout) -> Result<Scored, Error> {
+    Ok(Scored::of(layout, &target_logps(model, layout)?))
+}
+
+/// The log-prob of every token of every sequence of `layout`, `[sequences][tokens]`, without gradients.
+///
+/// # Errors
+/// As [`sequence_logps`].
+pub fn token_logps(model: &Decoder, layout: &Layout) -> Result<Vec<Vec<f32>>, Error> {
+    let mut sequences = vec![Vec::new(); layout.sequences];
+    for (target, logp) in layout.targets.iter().zip(target_logps(model, layout)?) {
+        sequences[target.sequence as usize].push(logp);
+    }
+    Ok(sequences)
+}
+
+fn target_logps(model: &Decoder, layout: &Layout) -> Result<Vec<f32>, Error> {
+    if layout.targets.is_empty() {
+        return Ok(Vec::new());
+    }
     let (hidden, tokens) = target_hidden(model, layout)?;
-    let scored = Head::new(model.head_weight()).score(&hidden, &tokens)?;
-    Ok(Scored::of(layout, &host(&scored.logps)?))
+    host(&Head::new(model.head_weight()).score(&hidden, &tokens)?.logps)
 }
 
 /// Scores `layout` under a model whose trainable tensors are autodiff leaves, asks `slopes` for

@@ -10,8 +10,9 @@ use crate::{
     Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
     evaluate::longest,
     optimizer,
-    run::{export, mixed, peak_rss_mib},
+    run::{export, mixed},
     state::State,
+    step_metrics::peak_rss_mib,
 };
 
 /// What a supervised run works on.
@@ -35,8 +36,8 @@ pub struct SftReport {
     pub steps: u64,
     /// Whether the observer stopped it.
     pub interrupted: bool,
-    /// Mean loss per token of the last steps (at most 50).
-    pub loss: f64,
+    /// Mean loss per token of the last steps of this call (at most 50), if it took any.
+    pub loss: Option<f64>,
     /// Where the result lies, inside the run directory.
     pub output: String,
 }
@@ -206,7 +207,7 @@ fn examples(
     Ok(examples)
 }
 
-fn mean(recent: &[f64]) -> f64 {
+fn mean(recent: &[f64]) -> Option<f64> {
     let last = &recent[recent.len().saturating_sub(50)..];
-    last.iter().sum::<f64>() / last.len().max(1) as f64
+    (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
 }

@@ -1,8 +1,7 @@
 //! Log-probs under a language model, from hidden states: the logits of a batch are never held.
 use bpo_data::{Group, Row, padded};
-use bpo_loss::Head;
 use bpo_model::Decoder;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
@@ -40,7 +39,6 @@ pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Glo
         return Err(file.error(row.line, "the prompt has no tokens: nothing predicts the response's first one"));
     }
     file.warn_of_long(sequences.iter().map(|row| (row.line, row.length())), decoder.config().max_position_embeddings);
-    let scorer = Scorer { head: Head::new(decoder.head_weight()), decoder };
     let (mut out, progress) = (Out::new(), globals.progress());
     let mut stage = progress.stage("scoring", sequences.len(), "rows");
     for window in sequences.chunks(WINDOW) {
@@ -48,7 +46,7 @@ pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Glo
         let lengths: Vec<usize> = window.iter().map(Sequence::length).collect();
         for batch in batches(&lengths, args.batch_tokens) {
             let rows: Vec<&Sequence> = batch.iter().map(|&row| &window[row]).collect();
-            for (row, logps) in batch.iter().zip(scorer.logps(&rows)?) {
+            for (row, logps) in batch.iter().zip(logps(&decoder, &rows)?) {
                 scored[*row] = logps;
             }
             stage.advance(batch.len());
@@ -76,37 +74,9 @@ fn print(out: &mut Out, file: &RowFile, line: usize, logps: &[f32], per_token: b
     out.json(&row)
 }
 
-struct Scorer {
-    decoder: Decoder,
-    head: Head,
-}
-
-impl Scorer {
-    /// The log-prob of each response token of each row.
-    fn logps(&self, rows: &[&Sequence]) -> Result<Vec<Vec<f32>>, Failure> {
-        let groups: Vec<Group<'_>> =
-            rows.iter().map(|row| Group { prompt: &row.prompt, completions: vec![&row.response] }).collect();
-        let layout = padded(&groups, 0)?;
-        let mut logps = vec![Vec::new(); rows.len()];
-        if layout.targets.is_empty() {
-            return Ok(logps);
-        }
-        let shape = [layout.rows, layout.time];
-        let may_attend = |row, query, key| layout.may_attend(row, query, key);
-        let input = self.decoder.input(shape, &layout.ids, &layout.positions, may_attend)?;
-        let hidden = self.decoder.hidden(&input);
-        let places: Vec<i64> =
-            layout.targets.iter().map(|at| i64::from(at.row) * layout.time as i64 + i64::from(at.time)).collect();
-        let count = places.len();
-        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [count]), &hidden.device());
-        let tokens: Vec<u32> = layout.targets.iter().map(|at| at.token).collect();
-        let scored = self.head.score(&hidden.select(0, places), &tokens)?.logps;
-        let scored: Vec<f32> = scored.try_into_vec_as().map_err(|error| {
-            Failure::message(Kind::Internal, format!("reading log-probs back from the device: {error}"))
-        })?;
-        for (target, logp) in layout.targets.iter().zip(scored) {
-            logps[target.sequence as usize].push(logp);
-        }
-        Ok(logps)
-    }
+/// The log-prob of each response token of each row.
+fn logps(decoder: &Decoder, rows: &[&Sequence]) -> Result<Vec<Vec<f32>>, Failure> {
+    let groups: Vec<Group<'_>> =
+        rows.iter().map(|row| Group { prompt: &row.prompt, completions: vec![&row.response] }).collect();
+    Ok(bpo_train::token_logps(decoder, &padded(&groups, 0)?)?)
 }

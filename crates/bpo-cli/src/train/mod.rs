@@ -34,23 +34,40 @@ Examples:
   bpo train --recipe recipes/smollm2-helpful.toml --set model=./SmolLM2-135M-Instruct
   bpo train --run-dir runs/dpo --set reference=initial --set loss_type=ipo")]
 pub struct TrainArgs {
+    /// Which run, with which settings.
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Flags of every verb that runs a recipe.
+#[derive(Debug, Args)]
+pub struct RunArgs {
     /// Recipe file (TOML)
     #[arg(long, value_name = "FILE")]
-    recipe: Option<PathBuf>,
+    pub recipe: Option<PathBuf>,
     /// Folder of the run [default: runs/NAME, by the recipe's name]
     #[arg(long, value_name = "DIR")]
-    run_dir: Option<PathBuf>,
-    /// Change a key of the recipe, as in `--set beta=0.2` or `--set annotator.kind=length`
+    pub run_dir: Option<PathBuf>,
+    /// Change a key of the recipe, as in `--set learning_rate=1e-4` or `--set annotator.kind=length`
     ///
     /// docs/recipe.md lists the keys. Paths are relative to the working directory (those in a recipe file to
     /// the file's folder). An empty value takes the key out.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
+    pub sets: Vec<String>,
+}
+
+impl RunArgs {
+    /// `--run-dir`, or `runs/NAME`, `default` being the name of a run without a recipe.
+    pub fn folder(&self, default: &str) -> PathBuf {
+        let name = self.recipe.as_deref().and_then(Path::file_stem).map_or_else(|| default.into(), ToOwned::to_owned);
+        self.run_dir.clone().unwrap_or_else(|| Path::new("runs").join(name))
+    }
 }
 
 /// Runs the verb.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
+    let args = &args.run;
     let mut table = recipe::load(DEFAULT, args.recipe.as_deref(), &args.sets)?;
     if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets) {
         progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
@@ -58,7 +75,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;
-    let folder = run_folder(args.run_dir.as_deref(), args.recipe.as_deref(), "story");
+    let folder = args.folder("story");
     let start = Start::open(&folder, &recipe)?;
     let mut out = Out::new();
     if start.dir.is_finished() {
@@ -80,12 +97,6 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
             Err(Failure::message(Kind::Interrupted, format!("interrupted after step {step}; the same command goes on")))
         }
     }
-}
-
-/// `--run-dir`, or `runs/NAME`.
-pub fn run_folder(given: Option<&Path>, recipe: Option<&Path>, default: &str) -> PathBuf {
-    let name = || recipe.and_then(Path::file_stem).map_or_else(|| default.into(), |stem| stem.to_owned());
-    given.map_or_else(|| Path::new("runs").join(name()), Path::to_path_buf)
 }
 
 /// Takes the built-in references out of a table that has another model or other prompts, and references

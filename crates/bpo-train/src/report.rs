@@ -1,0 +1,66 @@
+//! What a run came to.
+use serde::Serialize;
+
+use crate::{Evaluation, Interval};
+
+/// What the run came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Steps done.
+    pub steps: u64,
+    /// Pairs trained on.
+    pub pairs: u64,
+    /// Pairs that did not train, by reason.
+    pub dropped: std::collections::BTreeMap<String, u64>,
+    /// The annotator's name.
+    pub annotator: String,
+    /// Held-out prompts.
+    pub eval_prompts: usize,
+    /// Mean score before and after.
+    pub scores: Option<[Interval; 2]>,
+    /// Win rate against the reference texts before and after.
+    pub reference_win_rate: Option<[Interval; 2]>,
+    /// Win rate of the trained policy against the start; ties count half.
+    pub win_rate: Option<Interval>,
+    /// KL(trained ‖ start), nats per response.
+    pub kl: Option<f64>,
+    /// Mean response length in tokens before and after.
+    pub length: [f64; 2],
+    /// Share of different responses before and after.
+    pub distinct: [f64; 2],
+    /// Held-out responses of both.
+    pub samples: Vec<SamplePair>,
+    /// Where the trained policy lies, inside the run directory.
+    pub output: String,
+}
+
+/// One held-out prompt, answered before and after.
+#[derive(Debug, Clone, Serialize)]
+pub struct SamplePair {
+    /// The prompt.
+    pub prompt: String,
+    /// The start's response.
+    pub before: String,
+    /// The trained policy's.
+    pub after: String,
+    /// Their scores.
+    pub scores: Option<[f64; 2]>,
+}
+
+/// Sample pairs in a report.
+const SAMPLE_PAIRS: usize = 3;
+
+impl SamplePair {
+    /// The first held-out prompts with what both policies answered.
+    pub(crate) fn first(prompts: &[&str], before: &Evaluation, after: &Evaluation) -> Vec<Self> {
+        let score = |evaluation: &Evaluation, index: usize| evaluation.scores.as_ref()?.get(index).copied().flatten();
+        let texts = before.texts().zip(after.texts());
+        let pair = |(index, (prompt, (old, new))): (usize, (&&str, (&str, &str)))| Self {
+            prompt: (*prompt).to_string(),
+            before: old.to_string(),
+            after: new.to_string(),
+            scores: score(before, index).zip(score(after, index)).map(|(old, new)| [old, new]),
+        };
+        prompts.iter().zip(texts).enumerate().take(SAMPLE_PAIRS).map(pair).collect()
+    }
+}
