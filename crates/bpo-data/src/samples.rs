@@ -51,7 +51,8 @@ pub(crate) fn shared_data(test: &str, name: &str) -> Option<PathBuf> {
 
 /// A model directory under `BPO_MODELS` or the default cache.
 pub(crate) fn model_dir(test: &str, name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("BPO_MODELS").map_or_else(|| PathBuf::from("/root/.cache/bpo-models"), PathBuf::from);
+    let default = || std::env::home_dir().unwrap_or_default().join(".cache/bpo-models");
+    let root = std::env::var_os("BPO_MODELS").map_or_else(default, PathBuf::from);
     found(test, "no model", root.join(name))
 }
 
