@@ -2,10 +2,13 @@
 use std::path::Path;
 
 use half::{bf16, f16};
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::Dtype;
 use serde_json::{Value, json};
 
-use crate::{Decoder, Error, params::to_le_bytes};
+use crate::{
+    Decoder, Error,
+    params::{safetensors_file, to_le_bytes, torch_format},
+};
 
 /// Number format of written weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,7 @@ impl WeightDtype {
 pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     let merged = model.merged();
     let parameters = merged.parameters();
-    let mut host = Vec::with_capacity(parameters.len());
+    let mut tensors = Vec::with_capacity(parameters.len());
     for (name, tensor) in parameters.iter() {
         let dims = tensor.dims();
         let matrix =
@@ -87,16 +90,9 @@ pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str
         if let Some(value) = dtype.overflow(&bytes) {
             return Err(Error::Overflow { tensor: name.to_string(), value, dtype: dtype.name() });
         }
-        host.push((name.to_string(), shape, dtype.encode(bytes)));
+        tensors.push((name.to_string(), shape, dtype.encode(bytes)));
     }
-    let views: Result<Vec<_>, _> = host
-        .iter()
-        .map(|(name, shape, bytes)| TensorView::new(dtype.dtype(), shape.clone(), bytes).map(|v| (name.clone(), v)))
-        .collect();
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    let tensors = views
-        .and_then(|views| safetensors::serialize(views, Some(metadata)))
-        .map_err(|error| Error::Input(error.to_string()))?;
+    let tensors = safetensors_file(dtype.dtype(), &tensors, Some(torch_format()))?;
     Ok([("config.json", config(&merged, dtype)?), ("model.safetensors", tensors)])
 }
 

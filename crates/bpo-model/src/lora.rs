@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use crate::{Decoder, Error, Parameters, init::Normal};
 
@@ -115,12 +115,6 @@ impl Adapter {
         let pattern = self.config.alpha_pattern.iter().find(|(pattern, _)| pattern_matches(pattern, path));
         let alpha = pattern.map_or(self.config.lora_alpha, |(_, alpha)| *alpha);
         if self.config.use_rslora { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 }
-    }
-
-    /// The adapter on another device.
-    #[must_use]
-    pub fn to_device(&self, device: &Device) -> Self {
-        self.with_weights(self.weights.map(|_, tensor| tensor.to_device(device)))
     }
 
     pub(crate) fn error(&self, reason: String) -> Error {

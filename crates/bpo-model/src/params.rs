@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -63,15 +63,11 @@ impl Parameters {
     /// # Errors
     /// [`Error::Input`] when a tensor cannot be read back from its device.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let mut host = Vec::with_capacity(self.0.len());
+        let mut tensors = Vec::with_capacity(self.0.len());
         for (name, tensor) in &self.0 {
-            host.push((name.clone(), tensor.dims(), to_le_bytes(tensor)?));
+            tensors.push((name.clone(), tensor.dims().to_vec(), to_le_bytes(tensor)?));
         }
-        let views = host.iter().map(|(name, shape, bytes)| {
-            TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.clone(), view))
-        });
-        let views: Result<Vec<_>, _> = views.collect();
-        views.and_then(|views| safetensors::serialize(views, None)).map_err(|e| Error::Input(e.to_string()))
+        safetensors_file(Dtype::F32, &tensors, None)
     }
 
     /// Reads what [`Parameters::to_bytes`] wrote.
@@ -94,6 +90,28 @@ impl Parameters {
         }
         Ok(parameters)
     }
+}
+
+/// Name, shape and little-endian bytes of a tensor on its way into a file.
+pub(crate) type Written = (String, Vec<usize>, Vec<u8>);
+
+/// The metadata that transformers and PEFT look for.
+pub(crate) fn torch_format() -> HashMap<String, String> {
+    [("format".to_string(), "pt".to_string())].into()
+}
+
+/// A safetensors file; the same tensors give the same bytes.
+pub(crate) fn safetensors_file(
+    dtype: Dtype,
+    tensors: &[Written],
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, Error> {
+    let views: Result<Vec<_>, _> = tensors
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(dtype, shape.clone(), bytes).map(|view| (name.as_str(), view)))
+        .collect();
+    let file = views.and_then(|views| safetensors::serialize(views, metadata));
+    file.map_err(|error| Error::Input(error.to_string()))
 }
 
 /// Host copy of a tensor as little-endian f32.

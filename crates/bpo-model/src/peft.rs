@@ -2,13 +2,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use crate::{
     Adapter, Checkpoint, Error, LoraConfig, Parameters,
     lora::{leaf_names, pattern_matches},
-    params::to_le_bytes,
+    params::{safetensors_file, to_le_bytes, torch_format},
 };
 
 const PREFIX: &str = "base_model.model.";
@@ -104,20 +104,11 @@ impl Adapter {
     /// # Errors
     /// [`Error::Input`] when a tensor cannot be read back from its device.
     pub fn to_peft(&self, base: &str) -> Result<[(&'static str, Vec<u8>); 2], Error> {
-        let mut host = Vec::with_capacity(self.weights.len());
+        let mut tensors = Vec::with_capacity(self.weights.len());
         for (name, tensor) in self.weights.iter() {
-            host.push((format!("{PREFIX}{name}.weight"), tensor.dims(), to_le_bytes(tensor)?));
+            tensors.push((format!("{PREFIX}{name}.weight"), tensor.dims().to_vec(), to_le_bytes(tensor)?));
         }
-        let views: Result<Vec<_>, _> = host
-            .iter()
-            .map(|(name, shape, bytes)| {
-                TensorView::new(Dtype::F32, shape.to_vec(), bytes).map(|view| (name.clone(), view))
-            })
-            .collect();
-        let metadata = [("format".to_string(), "pt".to_string())].into();
-        let tensors = views
-            .and_then(|views| safetensors::serialize(views, Some(metadata)))
-            .map_err(|error| Error::Input(error.to_string()))?;
+        let tensors = safetensors_file(Dtype::F32, &tensors, Some(torch_format()))?;
         let config =
             serde_json::to_vec_pretty(&self.peft_config(base)).map_err(|error| Error::Input(error.to_string()))?;
         Ok([("adapter_config.json", config), ("adapter_model.safetensors", tensors)])

@@ -16,7 +16,7 @@ use crate::{
     collect::{self, AbstainQuota, Pair, Streams},
     dataset::{Prepared, prepare},
     evaluate::{longest, win_rate, wins_by_score},
-    optimizer::norm,
+    score::host,
     sequence_logps,
     state::{Behaviour, State},
     step_metrics::{Trained, describe_collection, peak_rss_mib, rounded},
@@ -266,18 +266,9 @@ impl<'a> Run<'a> {
             observer.advance(index as u64 + 1);
         }
         observer.end();
-        trained.grad_norm = gradients.norm();
-        if !trained.grad_norm.is_finite() {
-            return Err(non_finite(step, "the gradient norm", pairs));
-        }
         let updating = Instant::now();
-        // Into a copy first (tensors are shared): what is not finite never becomes the state.
-        let mut optimizer = self.state.optimizer.clone();
-        let updated = optimizer.step(self.state.policy.parameters(), &gradients, trained.grad_norm, trained.rate);
-        if !norm(&updated).is_finite() {
-            return Err(non_finite(step, "a weight after the update", pairs));
-        }
-        (self.state.optimizer, self.state.policy) = (optimizer, self.state.policy.with_parameters(updated));
+        trained.grad_norm =
+            self.state.update(&gradients, trained.rate).map_err(|what| non_finite(step, what, pairs))?;
         trained.optimizer_seconds = updating.elapsed().as_secs_f64();
         Ok(trained)
     }
@@ -308,14 +299,12 @@ impl<'a> Run<'a> {
             PairLogps::new(chosen.clone(), rejected.clone())?.with_lengths(side(&lengths, 0), side(&lengths, 1))?;
         let reference = PairLogps::new(side(reference, 0), side(reference, 1))?;
         let losses = self.objective.losses(&policy, &reference)?;
-        let values = host(losses.clone().inner());
+        let values = host(&losses.clone().inner())?;
         let gradients = (losses.sum() / pairs as f64).backward();
-        let slope = |leaf: &Tensor<1>| leaf.grad(&gradients).map(host).unwrap_or_else(|| vec![0.0; micro.len()]);
-        let slopes: Vec<f32> = slope(&chosen)
-            .into_iter()
-            .zip(slope(&rejected))
-            .flat_map(|(chosen, rejected)| [chosen, rejected])
-            .collect();
+        let slope = |leaf: &Tensor<1>| leaf.grad(&gradients).map_or_else(|| Ok(vec![0.0; micro.len()]), |g| host(&g));
+        let (chosen, rejected) = (slope(&chosen)?, slope(&rejected)?);
+        let slopes: Vec<f32> =
+            chosen.into_iter().zip(rejected).flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
         if values.iter().chain(&slopes).any(|value| !value.is_finite()) || slopes.len() != scored.sums.len() {
             return Err(non_finite(step, "the loss", micro));
         }
@@ -352,10 +341,7 @@ impl<'a> Run<'a> {
     fn finish(&mut self, dir: &RunDir, before: Evaluation, after: Evaluation) -> Result<Report, Error> {
         let output = export(dir, &self.state.policy, &self.base, &self.base_name, &self.companions)?;
         let seed = self.recipe.seed;
-        let texts = |evaluation: &Evaluation| evaluation.texts().map(str::to_string).collect::<Vec<_>>();
-        let (start, end) = (texts(&before), texts(&after));
-        let (start, end): (Vec<&str>, Vec<&str>) =
-            (start.iter().map(String::as_str).collect(), end.iter().map(String::as_str).collect());
+        let (start, end): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
         let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
         let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
             (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
@@ -471,10 +457,6 @@ fn vector<'v>(values: impl Iterator<Item = &'v f32>, device: &Device) -> Tensor<
     let values: Vec<f32> = values.copied().collect();
     let length = values.len();
     Tensor::from_data(TensorData::new(values, [length]), device)
-}
-
-fn host(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.try_into_vec_as().unwrap_or_default()
 }
 
 /// One number of three (SplitMix64's finaliser).

@@ -106,7 +106,8 @@ fn target_hidden(model: &Decoder, layout: &Layout) -> Result<(Tensor<2>, Vec<u32
     Ok((hidden.select(0, places), layout.targets.iter().map(|target| target.token).collect()))
 }
 
-fn host(values: &Tensor<1>) -> Result<Vec<f32>, Error> {
+/// A vector on the host.
+pub(crate) fn host(values: &Tensor<1>) -> Result<Vec<f32>, Error> {
     let read = values.try_to_vec_as();
-    read.map_err(|error| Error::Model(ModelError::Input(format!("reading log-probs back: {error}"))))
+    read.map_err(|error| Error::Model(ModelError::Input(format!("reading a tensor back: {error}"))))
 }

@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
     evaluate::longest,
-    optimizer,
     run::{export, mixed},
     state::State,
     step_metrics::peak_rss_mib,
@@ -121,7 +120,7 @@ fn step(
     observer: &mut dyn Observer,
 ) -> Result<(f64, f64), Error> {
     let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
-    let (mut gradients, mut loss) = (Gradients::default(), 0.0);
+    let (at, mut gradients, mut loss) = (state.step, Gradients::default(), 0.0);
     observer.begin(Stage::Train, batch.len().div_ceil(recipe.per_device_train_batch_size) as u64);
     for (index, micro) in batch.chunks(recipe.per_device_train_batch_size).enumerate() {
         if state.policy.has_dropout() {
@@ -138,21 +137,11 @@ fn step(
         observer.advance(index as u64 + 1);
     }
     observer.end();
-    let norm = gradients.norm();
-    if !(norm.is_finite() && loss.is_finite()) {
-        return Err(Error::NonFinite {
-            step: state.step,
-            what: "the loss or its gradient".into(),
-            prompts: Vec::new(),
-        });
+    let non_finite = |what: &str| Error::NonFinite { step: at, what: what.into(), prompts: Vec::new() };
+    if !loss.is_finite() {
+        return Err(non_finite("the loss"));
     }
-    let mut optimizer = state.optimizer.clone();
-    let updated = optimizer.step(state.policy.parameters(), &gradients, norm, rate);
-    if !optimizer::norm(&updated).is_finite() {
-        let what = "a weight after the update".into();
-        return Err(Error::NonFinite { step: state.step, what, prompts: Vec::new() });
-    }
-    (state.optimizer, state.policy) = (optimizer, state.policy.with_parameters(updated));
+    let norm = state.update(&gradients, rate).map_err(non_finite)?;
     state.step += 1;
     Ok((loss, norm))
 }

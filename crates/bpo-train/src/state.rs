@@ -4,7 +4,7 @@ use bpo_store::{Checkpoint, Checkpoints};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, AdamWConfig, Error, Trainable};
+use crate::{AdamW, AdamWConfig, Error, Gradients, Trainable, optimizer};
 
 /// A run between two steps. Random numbers are keyed by seed and step, so there is no generator to save;
 /// the prompts' order is a function of both.
@@ -52,6 +52,22 @@ impl State {
     pub fn new(policy: Trainable, config: AdamWConfig) -> Self {
         let behaviour = Behaviour { policy: policy.clone(), taken_at: 0 };
         Self { step: 0, policy, behaviour, optimizer: AdamW::new(config), counters: Counters::default() }
+    }
+
+    /// One optimiser update; returns the gradients' global norm. It is made on a copy (tensors are shared):
+    /// what is not finite never becomes the state, and is named instead.
+    pub fn update(&mut self, gradients: &Gradients, rate: f64) -> Result<f64, &'static str> {
+        let norm = gradients.norm();
+        if !norm.is_finite() {
+            return Err("the gradient norm");
+        }
+        let mut optimizer = self.optimizer.clone();
+        let updated = optimizer.step(self.policy.parameters(), gradients, norm, rate);
+        if !optimizer::norm(&updated).is_finite() {
+            return Err("a weight after the update");
+        }
+        (self.optimizer, self.policy) = (optimizer, self.policy.with_parameters(updated));
+        Ok(norm)
     }
 
     /// Saves a checkpoint named by the steps done.
