@@ -143,7 +143,7 @@ fn padded(model: &Decoder, prompts: &[&[u32]], time: usize) -> Input {
         ids[row * time..row * time + prompt.len()].copy_from_slice(prompt);
     }
     let positions: Vec<u32> = (0..rows).flat_map(|_| 0..time as u32).collect();
-    Input::unchecked(
+    Input::new(
         &model.config,
         &model.frequencies,
         [rows, time],

@@ -133,7 +133,8 @@ impl Decoder {
         may_attend: impl Fn(usize, usize, usize) -> bool,
     ) -> Result<Input, Error> {
         let device = self.device().inner();
-        Input::new(&self.config, &self.frequencies, shape, ids, positions, may_attend, &device)
+        Input::check(&self.config, shape, ids, positions)?;
+        Ok(Input::new(&self.config, &self.frequencies, shape, ids, positions, may_attend, &device))
     }
 
     /// Final hidden states, normalised, `[rows · time, hidden]`: what the head reads.

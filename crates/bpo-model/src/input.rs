@@ -19,33 +19,32 @@ pub struct Input {
 }
 
 impl Input {
-    /// `ids`, `positions`: `[rows, time]` row-major; `may_attend(row, query, key)` by index in the row,
-    /// asked for `key <= query` only; sliding windows are applied on top, by position.
+    /// Refuses ids and positions that [`Input::new`] could not take.
     ///
     /// # Errors
     /// [`Error::Input`] when the sizes disagree, the batch is empty or an id is not in the vocabulary.
-    pub(crate) fn new(
+    pub(crate) fn check(
         config: &DecoderConfig,
-        frequencies: &[f32],
         [rows, time]: [usize; 2],
         ids: &[u32],
         positions: &[u32],
-        may_attend: impl Fn(usize, usize, usize) -> bool,
-        device: &Device,
-    ) -> Result<Self, Error> {
+    ) -> Result<(), Error> {
         if rows * time == 0 || ids.len() != rows * time || positions.len() != rows * time {
             let (ids, positions) = (ids.len(), positions.len());
             return Err(Error::Input(format!("{rows} rows × {time} tokens, but {ids} ids and {positions} positions")));
         }
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= config.vocab_size) {
-            let vocab = config.vocab_size;
-            return Err(Error::Input(format!("token id {id} is outside the model's vocabulary of {vocab}")));
+        match ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+            Some(id) => {
+                let vocab = config.vocab_size;
+                Err(Error::Input(format!("token id {id} is outside the model's vocabulary of {vocab}")))
+            }
+            None => Ok(()),
         }
-        Ok(Self::unchecked(config, frequencies, [rows, time], ids, positions, may_attend, device))
     }
 
-    /// [`Input::new`] for a caller that has made sure of sizes and ids.
-    pub(crate) fn unchecked(
+    /// `ids`, `positions`: `[rows, time]` row-major; `may_attend(row, query, key)` by index in the row,
+    /// asked for `key <= query` only; sliding windows are applied on top, by position.
+    pub(crate) fn new(
         config: &DecoderConfig,
         frequencies: &[f32],
         [rows, time]: [usize; 2],
