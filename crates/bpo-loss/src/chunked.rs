@@ -13,6 +13,7 @@ use crate::Error;
 pub struct Head {
     weight: Tensor<2>,
     chunk: usize,
+    collisions: bool,
 }
 
 /// Log-probs of target tokens, with their slopes where asked for.
@@ -22,6 +23,8 @@ pub struct ScoredTokens {
     pub logps: Tensor<1>,
     /// `[tokens, hidden]`, d log p(token) / d hidden state; scale each row by dL/d logp for the loss's gradient.
     pub slopes: Option<Tensor<2>>,
+    /// `[tokens]`, log Σ_v p_v² of the position's whole distribution; with [`Head::with_collisions`].
+    pub collisions: Option<Tensor<1>>,
 }
 
 /// Gradients of `Σ_t coefficient_t · log p(token_t)`.
@@ -39,13 +42,20 @@ impl Head {
 
     /// `weight`: `[vocab, hidden]`. Gradients through it are not recorded; see [`Head::gradients`].
     pub fn new(weight: Tensor<2>) -> Self {
-        Self { weight: weight.inner(), chunk: Self::DEFAULT_CHUNK }
+        Self { weight: weight.inner(), chunk: Self::DEFAULT_CHUNK, collisions: false }
     }
 
     /// Sets how many hidden states are scored at once (at least one).
     #[must_use]
     pub fn with_chunk(mut self, rows: usize) -> Self {
         self.chunk = rows.max(1);
+        self
+    }
+
+    /// Also gives log Σ_v p_v², the chance that two draws agree, which [`wpo_weight`](crate::wpo_weight) reads.
+    #[must_use]
+    pub fn with_collisions(mut self, wanted: bool) -> Self {
+        self.collisions = wanted;
         self
     }
 
@@ -100,13 +110,17 @@ impl Head {
 
     fn scan(&self, hidden: &Tensor<2>, targets: &[u32], with_slopes: bool) -> Result<ScoredTokens, Error> {
         let hidden = self.check(hidden, targets)?;
-        let (mut logps, mut slopes) = (Vec::new(), Vec::new());
+        let (mut logps, mut slopes, mut collisions) = (Vec::new(), Vec::new(), Vec::new());
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
             let index = ints(chunk, &rows.device());
             let scored = self.probabilities(&rows);
             let column: Tensor<2, Int> = index.clone().unsqueeze_dim(1);
             logps.push((scored.shifted.gather(1, column) - scored.normaliser).squeeze_dim::<1>(1));
+            if self.collisions {
+                let squares = scored.probabilities.clone().square().sum_dim(1);
+                collisions.push(squares.log().squeeze_dim::<1>(1));
+            }
             if with_slopes {
                 let expected = scored.probabilities.matmul(self.weight.clone());
                 slopes.push(self.weight.clone().select(0, index) - expected);
@@ -114,10 +128,12 @@ impl Head {
         }
         if logps.is_empty() {
             let empty = Tensor::<1>::zeros([0], &hidden.device());
-            return Ok(ScoredTokens { logps: empty, slopes: with_slopes.then_some(hidden) });
+            let collisions = self.collisions.then(|| empty.clone());
+            return Ok(ScoredTokens { logps: empty, slopes: with_slopes.then_some(hidden), collisions });
         }
         let slopes = with_slopes.then(|| Tensor::cat(slopes, 0));
-        Ok(ScoredTokens { logps: Tensor::cat(logps, 0), slopes })
+        let collisions = self.collisions.then(|| Tensor::cat(collisions, 0));
+        Ok(ScoredTokens { logps: Tensor::cat(logps, 0), slopes, collisions })
     }
 
     /// Softmax of `rows` `[chunk, hidden]` with one pass of exp; `log_softmax` would take two.

@@ -28,6 +28,25 @@ pub enum Error {
         /// The loss.
         loss: &'static str,
     },
+    /// The loss has no form for another f-divergence than the reverse KL.
+    #[error(
+        "f_divergence_type: loss_type \"{loss}\" has no f-divergence form; sigmoid, sigmoid_norm, hinge, ipo, \
+         exo_pair, robust, discopop and sft have"
+    )]
+    NoDivergence {
+        /// The loss.
+        loss: String,
+    },
+    /// A loss that couples the pairs of a batch needs more of them.
+    #[error("{loss} is not defined on {pairs} pairs: it needs at least {needed}")]
+    BatchTooSmall {
+        /// The loss.
+        loss: String,
+        /// Pairs given.
+        pairs: usize,
+        /// Pairs needed.
+        needed: usize,
+    },
     /// A target token is not a row of the head.
     #[error("target token {token} at position {position} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {
@@ -46,4 +65,10 @@ pub enum Error {
         /// Width of the head.
         head: usize,
     },
+}
+
+impl Error {
+    pub(crate) fn unless_pairs(loss: &str, pairs: usize, needed: usize) -> Result<(), Self> {
+        if pairs < needed { Err(Self::BatchTooSmall { loss: loss.into(), pairs, needed }) } else { Ok(()) }
+    }
 }

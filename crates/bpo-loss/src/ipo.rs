@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, pair::log_ratio_margin};
+use crate::{Error, PairLogps, log_ratio_margin};
 
 /// Identity preference optimisation on **summed** log-probs: `(ρ − 1/(2β))²`, unreduced, `[pairs]`.
 ///
@@ -10,8 +10,7 @@ use crate::{Error, PairLogps, pair::log_ratio_margin};
 /// # Errors
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn ipo(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
-    let distance = log_ratio_margin(policy, reference)? - 1.0 / (2.0 * beta);
-    Ok(distance.clone() * distance)
+    Ok((log_ratio_margin(policy, reference)? - 1.0 / (2.0 * beta)).square())
 }
 
 /// [`ipo`] on log-probs averaged over each completion's tokens, as TRL's `DPOTrainer` and the authors'
@@ -22,5 +21,6 @@ pub fn ipo(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tenso
 /// # Errors
 /// [`Error::LengthsMissing`] when `policy` carries no lengths.
 pub fn ipo_averaged(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
-    ipo(&policy.averaged(policy, "ipo")?, &reference.averaged(policy, "ipo")?, beta)
+    let ratios = policy.log_ratios(reference)?.averaged("ipo")?;
+    Ok((ratios.margin() - 1.0 / (2.0 * beta)).square())
 }

@@ -39,29 +39,54 @@ impl PairLogps {
         self.chosen.dims()[0]
     }
 
+    /// `[pairs]` each: the completions' lengths in tokens, where they were given.
+    pub fn lengths(&self) -> Option<(&Tensor<1>, &Tensor<1>)> {
+        self.lengths.as_ref().map(|(chosen, rejected)| (chosen, rejected))
+    }
+
     /// `[pairs]`, log π(chosen) − log π(rejected).
     pub fn margin(&self) -> Tensor<1> {
         self.chosen.clone() - self.rejected.clone()
     }
 
-    /// Log-probs per token. Lengths below one count as one, so that an empty completion gives 0, not NaN.
-    pub(crate) fn averaged(&self, lengths: &Self, loss: &'static str) -> Result<Self, Error> {
-        let (chosen, rejected) = lengths.lengths.clone().ok_or(Error::LengthsMissing { loss })?;
-        Self::new(self.chosen.clone() / chosen.clamp_min(1.0), self.rejected.clone() / rejected.clamp_min(1.0))
+    /// log π − log π_ref of both completions; lengths are the policy's.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
+    pub fn log_ratios(&self, reference: &Self) -> Result<Self, Error> {
+        same_length("policy and reference log-probs", &self.chosen, &reference.chosen)?;
+        Ok(Self {
+            chosen: self.chosen.clone() - reference.chosen.clone(),
+            rejected: self.rejected.clone() - reference.rejected.clone(),
+            lengths: self.lengths.clone(),
+        })
+    }
+
+    /// Both sides per token of `self`'s own lengths. Lengths below one count as one, so that an empty
+    /// completion gives 0, not NaN.
+    pub(crate) fn averaged(&self, loss: &'static str) -> Result<Self, Error> {
+        let (chosen, rejected) = self.lengths().ok_or(Error::LengthsMissing { loss })?;
+        let per_token = |sums: &Tensor<1>, lengths: &Tensor<1>| sums.clone() / lengths.clone().clamp_min(1.0);
+        Self::new(per_token(&self.chosen, chosen), per_token(&self.rejected, rejected))
+    }
+
+    /// Both sides changed by `f`; the lengths stay.
+    pub(crate) fn map(self, f: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
+        Self { chosen: f(self.chosen), rejected: f(self.rejected), lengths: self.lengths }
     }
 }
 
-fn same_length(what: &'static str, left: &Tensor<1>, right: &Tensor<1>) -> Result<(), Error> {
+pub(crate) fn same_length(what: &'static str, left: &Tensor<1>, right: &Tensor<1>) -> Result<(), Error> {
     let (left, right) = (left.dims()[0], right.dims()[0]);
     if left == right { Ok(()) } else { Err(Error::LengthMismatch { what, left, right }) }
 }
 
-/// `[pairs]`, ρ = (log π(w) − log π(l)) − (log ref(w) − log ref(l)): the log-ratio margin that every
-/// pairwise direct-alignment loss is a function of.
+/// `[pairs]`, ρ = (log π(w) − log ref(w)) − (log π(l) − log ref(l)): the log-ratio margin that most pairwise
+/// direct-alignment losses are a function of. The two log-ratios are subtracted, not the two margins: policy
+/// and reference are near each other, so little is lost to rounding even where the sums are thousands of nats.
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
-pub(crate) fn log_ratio_margin(policy: &PairLogps, reference: &PairLogps) -> Result<Tensor<1>, Error> {
-    same_length("policy and reference log-probs", &policy.chosen, &reference.chosen)?;
-    Ok(policy.margin() - reference.margin())
+pub fn log_ratio_margin(policy: &PairLogps, reference: &PairLogps) -> Result<Tensor<1>, Error> {
+    Ok(policy.log_ratios(reference)?.margin())
 }

@@ -1,6 +1,6 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::relu};
 
-use crate::{Error, PairLogps, pair::log_ratio_margin};
+use crate::{Error, PairLogps, log_ratio_margin};
 
 /// SLiC's hinge on the log-ratio margin: `max(0, 1 − βρ)`, unreduced, `[pairs]`.
 ///
@@ -10,6 +10,5 @@ use crate::{Error, PairLogps, pair::log_ratio_margin};
 /// # Errors
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn slic_hinge(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
-    let shortfall = (log_ratio_margin(policy, reference)? * beta).neg() + 1.0;
-    Ok(burn::tensor::activation::relu(shortfall))
+    Ok(relu((log_ratio_margin(policy, reference)? * beta).neg() + 1.0))
 }

@@ -1,0 +1,55 @@
+use burn::tensor::{Tensor, activation::log_sigmoid};
+
+use crate::{Error, PairLogps, stable::expm1};
+
+/// Largest exponent of the α-divergence; beyond it the score is constant, as in TRL.
+const LARGEST_EXPONENT: f64 = 80.0;
+
+/// The divergence that holds the policy near its reference. A loss of log-ratios becomes its f-divergence form by
+/// reading the scores `f′(π/π_ref)` instead. Wang et al. 2023, arXiv:2309.16240, table 1 (constants dropped: they
+/// cancel in a pair).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum FDivergence {
+    /// `lr`: DPO's own.
+    #[default]
+    ReverseKl,
+    /// `1 − e^{−lr}`.
+    ForwardKl,
+    /// `log 2 + log σ(lr)`.
+    JsDivergence,
+    /// `(e^{(α−1)·lr} − 1)/(α − 1)`, the exponent at most 80; its limit `lr` at α = 1. TRL up to 0.24 counts
+    /// another way: their α is 1 − this one.
+    AlphaDivergence {
+        /// α.
+        coefficient: f64,
+    },
+}
+
+impl FDivergence {
+    /// Scores of log-ratios, element by element.
+    pub fn scores(self, log_ratios: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::ReverseKl => log_ratios,
+            Self::ForwardKl => expm1(log_ratios.neg()).neg(),
+            Self::JsDivergence => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
+            Self::AlphaDivergence { coefficient } if coefficient == 1.0 => log_ratios,
+            Self::AlphaDivergence { coefficient } => {
+                let exponent = (log_ratios * (coefficient - 1.0)).clamp_max(LARGEST_EXPONENT);
+                expm1(exponent) / (coefficient - 1.0)
+            }
+        }
+    }
+
+    /// Policy and reference whose log-ratios are the scores of these: what a loss of log-ratios reads.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
+    pub fn apply(self, policy: &PairLogps, reference: &PairLogps) -> Result<[PairLogps; 2], Error> {
+        if self == Self::ReverseKl {
+            return Ok([policy.clone(), reference.clone()]);
+        }
+        let scores = policy.log_ratios(reference)?.map(|ratios| self.scores(ratios));
+        let nothing = reference.clone().map(|logps| logps.zeros_like());
+        Ok([scores, nothing])
+    }
+}

@@ -1,0 +1,26 @@
+//! Functions that stay finite, with finite gradients, wherever the mathematics is.
+use burn::tensor::{Tensor, activation::log_sigmoid};
+
+/// log(1 + eˣ). burn's own `log_sigmoid`, because `max(x, 0) + log1p(e^−|x|)` has the autodiff gradient 1
+/// instead of ½ at x = 0, which is where a refreshed policy stands.
+pub(crate) fn softplus(x: Tensor<1>) -> Tensor<1> {
+    log_sigmoid(x.neg()).neg()
+}
+
+/// eˣ − 1 without cancellation near 0: tanh(x/2)·(eˣ + 1).
+pub(crate) fn expm1(x: Tensor<1>) -> Tensor<1> {
+    (x.clone() / 2.0).tanh() * (x.exp() + 1.0)
+}
+
+/// Unbiased variance over the batch, `[1]`.
+pub(crate) fn variance(x: &Tensor<1>) -> Tensor<1> {
+    let centred = x.clone() - x.clone().mean();
+    (centred.clone() * centred).sum() / (x.dims()[0] as f64 - 1.0)
+}
+
+/// Unbiased standard deviation over the batch, `[1]`; its gradient is 0 where all values are equal, as torch's.
+pub(crate) fn deviation(x: &Tensor<1>) -> Tensor<1> {
+    let variance = variance(x);
+    let flat = variance.clone().equal_elem(0.0);
+    variance.mask_fill(flat.clone(), 1.0).sqrt().mask_fill(flat, 0.0)
+}
