@@ -121,6 +121,9 @@ pub enum Error {
     /// `lora_target_modules` does not fit the model.
     #[error("{0}")]
     Target(String),
+    /// Adapters cannot be merged as asked.
+    #[error("merge: {0}")]
+    Merge(String),
     /// Token ids, positions or shapes of an input disagree with the model.
     #[error("input: {0}")]
     Input(String),

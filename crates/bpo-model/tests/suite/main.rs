@@ -9,6 +9,7 @@
 )]
 
 mod consistency;
+mod merging;
 mod parity;
 mod refusals;
 mod tiny;
