@@ -46,6 +46,19 @@ pub enum Error {
         /// Tokens sampled so far.
         position: usize,
     },
+    /// A member of the ensemble scored more or fewer candidates than the first.
+    #[error("member {member} has {rewards} rewards for {candidates} candidates")]
+    RaggedRewards {
+        /// Index of the member.
+        member: usize,
+        /// Its rewards.
+        rewards: usize,
+        /// Those of the first member.
+        candidates: usize,
+    },
+    /// No rule for pairs has that name; the text lists those there are.
+    #[error("pair_selection: {0}")]
+    UnknownPairSelection(String),
     /// The logits could not be read back from the device.
     #[error("cannot read the logits back: {0}")]
     Unreadable(String),

@@ -12,10 +12,14 @@ mod distribution;
 mod error;
 mod generate;
 mod lm;
+mod members;
+mod select;
 mod stream;
 
 pub use distribution::{Draw, Sampling};
 pub use error::Error;
 pub use generate::{Completion, FinishReason, GenerateConfig, Request, generate};
 pub use lm::CausalLm;
+pub use members::MemberRanks;
+pub use select::{Candidates, PairSelection, Pick, Second, best_worst, keyed_below};
 pub use stream::{StreamKey, TokenStream};
