@@ -9,6 +9,8 @@ pub const TOKENIZER: &[u8] = include_bytes!("../../../assets/story/tokenizer.jso
 pub const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../../assets/story/tokenizer_config.json");
 /// Openings of stories, `{"prompt"}`.
 pub const PROMPTS: &[u8] = include_bytes!("../../../assets/story/prompts.jsonl");
+/// Preference pairs: two responses of the story model to its prompts, by its lexicon.
+pub const PAIRS: &[u8] = include_bytes!("../../../assets/story/pairs.jsonl");
 /// Openings that are in no training data, `{"prompt","reference"}`.
 pub const EVAL_PROMPTS: &[u8] = include_bytes!("../../../assets/story/eval-prompts.jsonl");
 /// Words and their sentiment.

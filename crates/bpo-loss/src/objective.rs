@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::{
     Error, FDivergence, LossType, PairLogps, aot, aot_unpaired, apo_down, apo_zero, aqfl, aql, bco_pair, cell,
@@ -129,6 +129,23 @@ impl Objective {
             });
         }
         Ok(sum.unwrap_or_else(|| policy.chosen.zeros_like()))
+    }
+
+    /// dL/dρ where the policy equals its reference, as it does at every refresh of BPO: the push on the margin of two
+    /// completions of 32 tokens at β. Positive means that the loss lowers it there, against the verdicts.
+    ///
+    /// # Errors
+    /// As [`Objective::losses`].
+    pub fn slope_at_the_reference(&self, device: &Device) -> Result<f64, Error> {
+        let device = device.clone().autodiff();
+        // Two pairs, the fewest that every loss is defined on.
+        let row = |value: f32| Tensor::<1>::from_floats([value, value], &device);
+        let leaves = [row(-40.0).require_grad(), row(-50.0).require_grad()];
+        let [chosen, rejected] = leaves.clone();
+        let policy = PairLogps::new(chosen, rejected)?.with_lengths(row(32.0), row(32.0))?;
+        let gradients = self.losses(&policy, &PairLogps::new(row(-40.0), row(-50.0))?)?.sum().backward();
+        let [up, down] = leaves.map(|leaf| leaf.grad(&gradients).map_or(0.0, |g| g.sum().into_scalar::<f32>()));
+        Ok(f64::from(up - down) / 4.0)
     }
 
     fn term(&self, loss: &LossType, policy: &PairLogps, reference: &PairLogps) -> Result<Tensor<1>, Error> {

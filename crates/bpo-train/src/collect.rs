@@ -1,20 +1,20 @@
 //! Sampling and judging: what is written to the journal before it trains.
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use bpo_annotate::{Annotator, Comparison, Judgement, Verdict};
+use bpo_annotate::Verdict;
 use bpo_data::{Group, Tokenizer};
 use bpo_model::Decoder;
 use bpo_sampler::{FinishReason, GenerateConfig, Request, StreamKey, generate};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Observer, Stage, TrainPrompt};
+use crate::{Error, Observer, Stage, TrainPrompt, choice::Choice, score::sum};
 
 /// One sampled completion as the journal keeps it: ids and the log-probs of the policy that drew them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Sampled ids, EOS included if sampled.
     pub tokens: Vec<u32>,
-    /// Their untempered log-probs under the sampling policy.
+    /// Their untempered log-probs under the sampling policy; none of a completion that came with the data.
     pub logps: Vec<f32>,
     /// Whether it ended with EOS (else it was cut).
     pub eos: bool,
@@ -25,7 +25,7 @@ pub struct Sample {
 impl Sample {
     /// Σ log-probs, added in f64.
     pub fn logp(&self) -> f32 {
-        self.logps.iter().map(|&logp| f64::from(logp)).sum::<f64>() as f32
+        sum(&self.logps)
     }
 }
 
@@ -94,35 +94,6 @@ fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usi
     Request { prompt: &prompt.ids, samples }
 }
 
-/// Pairs asked about at once: progress can be shown in between.
-const QUESTIONS: usize = 32;
-
-/// Asks the annotator about the first two completions of every prompt.
-pub(crate) fn judge(
-    annotator: &mut dyn Annotator,
-    prompts: &[&TrainPrompt],
-    drawn: &[Drawn],
-    missing_eos_penalty: Option<f64>,
-    observer: &mut dyn Observer,
-) -> Result<Vec<Judgement>, Error> {
-    let mut judgements = Vec::with_capacity(drawn.len());
-    for (prompts, drawn) in prompts.chunks(QUESTIONS).zip(drawn.chunks(QUESTIONS)) {
-        let comparisons: Result<Vec<Comparison>, Error> = prompts
-            .iter()
-            .zip(drawn)
-            .map(|(prompt, drawn)| {
-                let [first, second] = pair(drawn)?;
-                let [prompt, first, second] = [&prompt.text, &first.text, &second.text].map(Clone::clone);
-                Ok(Comparison { prompt, first, second })
-            })
-            .collect();
-        judgements.extend(annotator.compare(&comparisons?)?);
-        observer.advance(judgements.len() as u64);
-    }
-    let Some(penalty) = missing_eos_penalty else { return Ok(judgements) };
-    judgements.into_iter().zip(drawn).map(|(judgement, drawn)| penalised(judgement, drawn, penalty)).collect()
-}
-
 /// Watches how often the annotator abstains.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AbstainQuota(VecDeque<bool>);
@@ -139,13 +110,13 @@ impl AbstainQuota {
     ///
     /// # Errors
     /// [`Error::Abstentions`] when too many of the last questions have no verdict.
-    pub fn count(&mut self, judgements: &[Judgement]) -> Result<(), Error> {
+    pub fn count(&mut self, choices: &[Choice]) -> Result<(), Error> {
         let mut last = None;
-        for judgement in judgements {
-            if let Verdict::Abstain(reason) = &judgement.verdict {
+        for choice in choices {
+            if let Verdict::Abstain(reason) = &choice.verdict {
                 last = Some(reason.to_string());
             }
-            self.0.push_back(matches!(judgement.verdict, Verdict::Abstain(_)));
+            self.0.push_back(matches!(choice.verdict, Verdict::Abstain(_)));
         }
         self.0.drain(..self.0.len().saturating_sub(Self::WINDOW));
         let (judged, abstained) = (self.0.len(), self.0.iter().filter(|abstained| **abstained).count());
@@ -158,26 +129,27 @@ impl AbstainQuota {
     }
 }
 
-/// TRL's `missing_eos_penalty`: subtracted from the score of a completion that was cut, before comparing.
-fn penalised(judgement: Judgement, drawn: &Drawn, penalty: f64) -> Result<Judgement, Error> {
-    match (judgement.scores, &judgement.verdict) {
-        (Some([first, second]), _) => {
-            let [a, b] = pair(drawn)?;
-            let score = |score: f64, sample: &Sample| if sample.eos { score } else { score - penalty };
-            Ok(Judgement::of_scores(score(first, a), score(second, b)))
-        }
-        (None, Verdict::First | Verdict::Second) => {
-            Err(Error::Recipe("missing_eos_penalty needs an annotator that gives scores".into()))
-        }
-        (None, _) => Ok(judgement),
+/// The completions of `second` behind those of `first`, prompt by prompt; `second` may be empty.
+pub(crate) fn joined(mut first: Vec<Drawn>, second: Vec<Drawn>) -> Vec<Drawn> {
+    for (drawn, more) in first.iter_mut().zip(second) {
+        drawn.samples.extend(more.samples);
     }
+    first
 }
 
-fn pair(drawn: &Drawn) -> Result<[&Sample; 2], Error> {
-    match drawn.samples.as_slice() {
-        [first, second, ..] => Ok([first, second]),
-        _ => Err(Error::Data(format!("prompt {} has no two completions", drawn.prompt))),
-    }
+/// A prompt's completions and what was said about them.
+#[derive(Debug, Clone)]
+pub(crate) struct Collected {
+    /// Completions the run sampled.
+    pub drawn: Drawn,
+    pub choice: Choice,
+    /// The step that sampled them.
+    pub at: u64,
+}
+
+/// All completions of a prompt: those sampled, then those given with it.
+pub(crate) fn candidates<'a>(prompt: &'a TrainPrompt, drawn: &'a Drawn) -> Vec<&'a Sample> {
+    drawn.samples.iter().chain(&prompt.given).collect()
 }
 
 /// A preference that trains.
@@ -186,34 +158,75 @@ pub(crate) struct Pair<'a> {
     pub prompt: &'a TrainPrompt,
     pub chosen: &'a Sample,
     pub rejected: &'a Sample,
+    /// SELM's greedy response; it may be one of the two.
+    pub optimistic: Option<&'a Sample>,
+    /// Score of the chosen minus that of the rejected one, where both have scores.
+    pub gap: Option<f64>,
+    /// The step that sampled it.
+    pub at: u64,
 }
 
-impl Pair<'_> {
-    /// The prompt with its chosen and its rejected completion.
-    pub fn group(&self) -> Group<'_> {
-        Group { prompt: &self.prompt.ids, completions: vec![&self.chosen.tokens, &self.rejected.tokens] }
+impl<'a> Pair<'a> {
+    /// The prompt with its chosen and its rejected completion, and the optimistic one where it is a third.
+    pub fn group(&self) -> Group<'a> {
+        let mut completions = vec![self.chosen.tokens.as_slice(), &self.rejected.tokens];
+        completions.extend(self.third().map(|sample| sample.tokens.as_slice()));
+        Group { prompt: &self.prompt.ids, completions }
+    }
+
+    /// The completions in the order of [`Pair::group`].
+    pub fn samples(&self) -> impl Iterator<Item = &'a Sample> {
+        [self.chosen, self.rejected].into_iter().chain(self.third())
+    }
+
+    /// Index of the optimistic response among [`Pair::samples`].
+    pub fn optimistic_index(&self) -> Option<usize> {
+        let optimistic = self.optimistic?;
+        self.samples().position(|sample| std::ptr::eq(sample, optimistic))
+    }
+
+    fn third(&self) -> Option<&'a Sample> {
+        self.optimistic.filter(|sample| !std::ptr::eq(*sample, self.chosen) && !std::ptr::eq(*sample, self.rejected))
     }
 }
 
-/// Explicit preferences only; everything else is counted by reason.
+/// Explicit preferences only; everything else is counted by reason. With `optimistic`, the first sampled completion
+/// is SELM's.
 pub(crate) fn pairs<'a>(
     prompts: &[&'a TrainPrompt],
-    drawn: &'a [Drawn],
-    judgements: &[Judgement],
+    collected: &'a [Collected],
+    optimistic: bool,
 ) -> Result<(Vec<Pair<'a>>, Vec<String>), Error> {
     let (mut pairs, mut dropped) = (Vec::new(), Vec::new());
-    for ((prompt, drawn), judgement) in prompts.iter().zip(drawn).zip(judgements) {
+    for (&prompt, Collected { drawn, choice, at }) in prompts.iter().zip(collected) {
         if prompt.id != drawn.prompt {
             let (now, then) = (prompt.id, drawn.prompt);
             return Err(Error::Data(format!("the journal's completions are of prompt {then}, the step's of {now}")));
         }
-        let [first, second] = pair(drawn)?;
-        match &judgement.verdict {
-            Verdict::First => pairs.push(Pair { prompt, chosen: first, rejected: second }),
-            Verdict::Second => pairs.push(Pair { prompt, chosen: second, rejected: first }),
-            Verdict::Tie => dropped.push("tie".to_string()),
-            Verdict::Abstain(reason) => dropped.push(reason.reason().to_string()),
-        }
+        let (chosen, rejected) = match &choice.verdict {
+            Verdict::First => (choice.pair[0], choice.pair[1]),
+            Verdict::Second => (choice.pair[1], choice.pair[0]),
+            Verdict::Tie => {
+                dropped.push("tie".to_string());
+                continue;
+            }
+            Verdict::Abstain(reason) => {
+                dropped.push(reason.reason().to_string());
+                continue;
+            }
+        };
+        let samples = candidates(prompt, drawn);
+        let (Some(&chosen_sample), Some(&rejected_sample)) = (samples.get(chosen), samples.get(rejected)) else {
+            return Err(Error::Data(format!("prompt {} has no two completions", prompt.id)));
+        };
+        pairs.push(Pair {
+            prompt,
+            chosen: chosen_sample,
+            rejected: rejected_sample,
+            optimistic: drawn.samples.first().filter(|_| optimistic),
+            gap: choice.score(chosen).zip(choice.score(rejected)).map(|(chosen, rejected)| chosen - rejected),
+            at: *at,
+        });
     }
     Ok((pairs, dropped))
 }

@@ -1,8 +1,11 @@
 use std::collections::HashSet;
 
-use bpo_data::{Counts, Limits, Message, Prompt, PromptRow, ReferenceRow, Tokenizer, fit_prompt, held_out};
+use bpo_data::{
+    Counts, Limits, Message, PreferenceRow, Prompt, PromptRow, ReferenceRow, Tokenizer, fit_group, fit_prompt, held_out,
+};
+use bpo_sampler::PairSelection;
 
-use crate::{Error, Recipe};
+use crate::{Error, Recipe, Sample};
 
 /// A prompt to sample from.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +16,59 @@ pub struct TrainPrompt {
     pub text: String,
     /// What the model reads.
     pub ids: Vec<u32>,
+    /// Completions that came with the prompt, without log-probs: of a pair the chosen, then the rejected one.
+    pub given: Vec<Sample>,
+}
+
+/// What a run trains on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainRows {
+    /// Prompts to sample from.
+    Prompts(Vec<PromptRow>),
+    /// Preference pairs.
+    Pairs(Vec<PreferenceRow>),
+}
+
+/// A row of either kind on its way to a [`TrainPrompt`].
+struct Source {
+    id: usize,
+    line: usize,
+    prompt: Prompt,
+    reference: Option<String>,
+    given: Vec<String>,
+}
+
+impl TrainRows {
+    fn file(&self) -> &'static str {
+        match self {
+            Self::Prompts(_) => "prompts",
+            Self::Pairs(_) => "pairs",
+        }
+    }
+
+    fn sources(self, needs_reference: bool) -> Result<Vec<Source>, Error> {
+        match self {
+            Self::Prompts(rows) => rows.into_iter().map(|row| of_prompt(row, needs_reference)).collect(),
+            Self::Pairs(rows) => Ok(rows.into_iter().enumerate().map(of_pair).collect()),
+        }
+    }
+}
+
+fn of_prompt(row: PromptRow, needs_reference: bool) -> Result<Source, Error> {
+    let PromptRow { id, line, prompt, reference } = row;
+    let given = match (needs_reference, &reference) {
+        (false, _) => Vec::new(),
+        (true, Some(text)) => vec![text.clone()],
+        (true, None) => {
+            return Err(Error::Data(format!("prompts, line {line}: pair_selection ucb_ref needs a reference text")));
+        }
+    };
+    Ok(Source { id, line, prompt, reference, given })
+}
+
+fn of_pair((id, row): (usize, PreferenceRow)) -> Source {
+    let PreferenceRow { line, prompt, chosen, rejected } = row;
+    Source { id, line, prompt, reference: Some(chosen.clone()), given: vec![chosen, rejected] }
 }
 
 /// A held-out prompt, with a text to win against where there is one.
@@ -42,14 +98,15 @@ const HELD_OUT: f64 = 0.125;
 /// chosen by a hash of their text; no text is on both sides. What was left out is counted in the notes.
 ///
 /// # Errors
-/// [`Error::Data`] when nothing is left to train on or a reference has no prompt.
+/// [`Error::Data`] when nothing is left to train on, or a row lacks what the recipe needs of it.
 pub fn prepare(
     recipe: &Recipe,
     tokenizer: &Tokenizer,
     context: usize,
-    prompts: Vec<PromptRow>,
+    rows: TrainRows,
     references: Option<Vec<ReferenceRow>>,
 ) -> Result<Prepared, Error> {
+    let file = rows.file();
     let limits = recipe.limits(context)?;
     if recipe.apply_chat_template && !tokenizer.has_chat_template() {
         return Err(Error::Recipe("apply_chat_template: the tokenizer has no chat template".into()));
@@ -69,7 +126,7 @@ pub fn prepare(
     let mut evaluated: HashSet<String> = prepared.eval.iter().map(|eval| eval.prompt.text.clone()).collect();
     let (mut counts, mut set_aside) = (Counts::default(), 0);
     let holds_out = references.is_none() && recipe.eval_size > 0;
-    for row in prompts {
+    for row in rows.sources(recipe.pair_selection == PairSelection::UcbRef)? {
         let asked = shown(row.prompt, recipe.apply_chat_template);
         let text = asked.text();
         let is_new = !evaluated.contains(&text);
@@ -78,10 +135,9 @@ pub fn prepare(
             set_aside += 1;
             continue;
         }
-        let fitted =
-            fitted(tokenizer, &asked, &limits, &mut counts).map_err(|error| at_line("prompts", row.line, &error))?;
-        let Some(ids) = fitted else { continue };
-        let prompt = TrainPrompt { id: row.id, text, ids };
+        let fitted = fitted(tokenizer, &asked, row.given, &limits, &mut counts);
+        let Some((ids, given)) = fitted.map_err(|error| at_line(file, row.line, &error))? else { continue };
+        let prompt = TrainPrompt { id: row.id, text, ids, given };
         if hold {
             evaluated.insert(prompt.text.clone());
             prepared.eval.push(EvalPrompt { prompt, reference: row.reference });
@@ -92,16 +148,16 @@ pub fn prepare(
     if prepared.train.is_empty() {
         return Err(Error::Data(format!("no prompt is left to train on: {counts}, {set_aside} held out")));
     }
-    let mut notes = notes(&prepared, &counts, set_aside);
+    let mut notes = notes(&prepared, &counts, set_aside, file);
     prepared.notes.append(&mut notes);
     Ok(prepared)
 }
 
-fn notes(prepared: &Prepared, counts: &Counts, set_aside: usize) -> Vec<String> {
+fn notes(prepared: &Prepared, counts: &Counts, set_aside: usize, file: &str) -> Vec<String> {
     let (train, eval) = (prepared.train.len(), prepared.eval.len());
-    let mut notes = vec![format!("{train} training prompts, {eval} held out for evaluation")];
+    let mut notes = vec![format!("{train} training {file}, {eval} prompts held out for evaluation")];
     if counts.total_dropped() + counts.truncated > 0 {
-        notes.push(format!("prompts: {counts}"));
+        notes.push(format!("{file}: {counts}"));
     }
     if set_aside > 0 {
         notes.push(format!("{set_aside} more prompts set aside: held out, or the text of one that is evaluated on"));
@@ -143,13 +199,10 @@ pub fn eval_prompts(
         if eval.len() >= size || !seen.insert(text.clone()) {
             continue;
         }
-        let fitted =
-            fitted(tokenizer, &prompt, limits, &mut counts).map_err(|error| at_line("references", row.line, &error))?;
-        if let Some(ids) = fitted {
-            eval.push(EvalPrompt {
-                prompt: TrainPrompt { id: row.line, text, ids },
-                reference: Some(row.text.clone()),
-            });
+        let fitted = fitted(tokenizer, &prompt, Vec::new(), limits, &mut counts);
+        if let Some((ids, given)) = fitted.map_err(|error| at_line("references", row.line, &error))? {
+            let prompt = TrainPrompt { id: row.line, text, ids, given };
+            eval.push(EvalPrompt { prompt, reference: Some(row.text.clone()) });
         }
     }
     Ok((eval, counts))
@@ -159,13 +212,29 @@ fn at_line(file: &str, line: usize, error: &Error) -> Error {
     Error::Data(format!("{file}, line {line}: {error}"))
 }
 
+/// Ids of a prompt and of the completions given with it, if they fit.
 fn fitted(
     tokenizer: &Tokenizer,
     prompt: &Prompt,
+    given: Vec<String>,
     limits: &Limits,
     counts: &mut Counts,
-) -> Result<Option<Vec<u32>>, Error> {
+) -> Result<Option<(Vec<u32>, Vec<Sample>)>, Error> {
     let ids = tokenizer.encode_prompt(prompt)?;
     let has_bos = tokenizer.bos_id().is_some_and(|bos| ids.first() == Some(&bos));
-    Ok(counts.keep(fit_prompt(ids, limits, has_bos)?))
+    if given.is_empty() {
+        return Ok(counts.keep(fit_prompt(ids, limits, has_bos)?).map(|ids| (ids, Vec::new())));
+    }
+    let completions: Result<Vec<Vec<u32>>, _> =
+        given.iter().map(|text| tokenizer.encode_completion(text, true)).collect();
+    let kept = counts.keep(fit_group(ids, completions?, limits, has_bos)?);
+    Ok(kept.map(|(ids, completions)| {
+        let sample = |(tokens, text): (Vec<u32>, String)| Sample {
+            eos: tokens.last().is_some_and(|last| tokenizer.eos_ids().contains(last)),
+            tokens,
+            logps: Vec::new(),
+            text,
+        };
+        (ids, completions.into_iter().zip(given).map(sample).collect())
+    }))
 }

@@ -6,13 +6,17 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
 )]
 
+mod choice;
 mod collect;
 mod dataset;
+mod ensemble;
 mod error;
 mod evaluate;
 mod observer;
 mod optimizer;
+mod prospect;
 mod recipe;
+mod replay;
 mod report;
 mod run;
 mod schedule;
@@ -22,15 +26,17 @@ mod state;
 mod statistics;
 mod step_metrics;
 mod trainable;
+mod update;
 
 pub use collect::{Drawn, Sample};
-pub use dataset::{EvalPrompt, Prepared, TrainPrompt, eval_prompts, prepare};
+pub use choice::Choice;
+pub use dataset::{EvalPrompt, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
 pub use observer::{Observer, Silent, Stage};
 pub use optimizer::{AdamW, AdamWConfig, Gradients};
-pub use recipe::{CollectionPhases, LrScheduler, Recipe, Reference, SftRecipe};
-pub use report::{Report, SamplePair};
+pub use recipe::{CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe, Reference, SftRecipe};
+pub use report::{CurvePoint, Report, SamplePair};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};
 pub use score::{Scored, backward, sequence_logps, token_logps};

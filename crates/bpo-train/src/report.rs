@@ -10,6 +10,8 @@ pub struct Report {
     pub steps: u64,
     /// Pairs trained on.
     pub pairs: u64,
+    /// Completions sampled for training.
+    pub sampled: u64,
     /// Pairs that did not train, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
     /// The annotator's name.
@@ -32,6 +34,41 @@ pub struct Report {
     pub samples: Vec<SamplePair>,
     /// Where the trained policy lies, inside the run directory.
     pub output: String,
+    /// The evaluations, from the start to the end.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// The policy on the held-out prompts at one moment of the run.
+#[derive(Debug, Clone, Serialize)]
+pub struct CurvePoint {
+    /// Steps done.
+    pub step: u64,
+    /// Mean score.
+    pub score: Option<Interval>,
+    /// Win rate against the reference texts.
+    pub reference_win_rate: Option<Interval>,
+    /// Win rate against the start; ties count half.
+    pub win_rate: Option<Interval>,
+    /// KL(policy ‖ start), nats per response.
+    pub kl: Option<f64>,
+    /// Mean response length in tokens.
+    pub length: f64,
+    /// Share of different responses.
+    pub distinct: f64,
+}
+
+impl CurvePoint {
+    pub(crate) fn of(step: u64, evaluation: &Evaluation, win_rate: Option<Interval>, seed: u64) -> Self {
+        Self {
+            step,
+            score: evaluation.mean_score(seed),
+            reference_win_rate: evaluation.reference_win_rate(seed),
+            win_rate,
+            kl: evaluation.kl,
+            length: evaluation.mean_length(),
+            distinct: evaluation.distinct(),
+        }
+    }
 }
 
 /// One held-out prompt, answered before and after.

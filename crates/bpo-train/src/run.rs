@@ -1,25 +1,26 @@
 //! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
 use std::time::Instant;
 
-use bpo_annotate::{Annotator, Judgement};
-use bpo_data::{Group, PromptRow, ReferenceRow, Tokenizer, packed};
-use bpo_loss::{Objective, PairLogps};
+use bpo_annotate::Annotator;
+use bpo_data::{ReferenceRow, Tokenizer};
 use bpo_model::{Adapter, Decoder, WeightDtype, write_model};
-use bpo_sampler::GenerateConfig;
+use bpo_sampler::{GenerateConfig, MemberRanks, PairSelection, StreamKey};
 use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
-use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Drawn, Error, EvalPrompt, Evaluation, Evaluator, Gradients, Interval, LearningRate, Observer, Recipe, Reference,
-    RefreshSchedule, Report, SamplePair, Scored, Stage, TrainPrompt, Trainable, backward, bootstrap_mean,
-    collect::{self, AbstainQuota, Pair, Streams},
+    CurvePoint, Drawn, Error, EvalPrompt, Evaluation, Evaluator, Interval, LearningRate, Observer, Recipe, Reference,
+    RefreshSchedule, Report, SamplePair, Scored, Stage, TrainPrompt, TrainRows, Trainable, bootstrap_mean,
+    choice::{Choice, Judge, Question},
+    collect::{self, AbstainQuota, Collected, Pair, Streams, candidates},
     dataset::{Prepared, prepare},
-    evaluate::{longest, win_rate, wins_by_score},
-    score::host,
-    sequence_logps,
-    state::{Behaviour, State},
+    ensemble::{Ensemble, Member},
+    evaluate::{win_rate, wins_by_score},
+    prospect,
+    replay::Replay,
+    state::{Snapshot, State},
     step_metrics::{Trained, describe_collection, peak_rss_mib, rounded},
+    update::{Batch, Criterion, Losses},
 };
 
 /// What a run works on, read and ready.
@@ -28,12 +29,12 @@ pub struct Inputs {
     pub base: Decoder,
     /// What `base_model_name_or_path` shall say in the written adapter.
     pub base_name: String,
-    /// An adapter to start from.
-    pub adapter: Option<Adapter>,
+    /// Adapters to start from, one for each member; none starts from new ones.
+    pub adapters: Vec<Adapter>,
     /// Text ↔ ids.
     pub tokenizer: Tokenizer,
-    /// Prompts.
-    pub prompts: Vec<PromptRow>,
+    /// Prompts or preference pairs.
+    pub rows: TrainRows,
     /// Held-out prompts with reference texts.
     pub references: Option<Vec<ReferenceRow>>,
     /// Who prefers.
@@ -74,7 +75,7 @@ struct Run<'a> {
     companions: Vec<(String, Vec<u8>)>,
     tokenizer: Tokenizer,
     annotator: Box<dyn Annotator + Send>,
-    objective: Objective,
+    criterion: Criterion,
     schedule: RefreshSchedule,
     rate: LearningRate,
     order: bpo_data::PromptOrder,
@@ -84,6 +85,7 @@ struct Run<'a> {
     /// The policy before step 0.
     initial: Trainable,
     state: State,
+    replay: Replay,
     journal: Journal,
     checkpoints: Checkpoints,
     metrics: MetricsLog,
@@ -92,19 +94,10 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn open(recipe: &'a Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
-        let Inputs { base, base_name, adapter, tokenizer, prompts, references, annotator, companions } = inputs;
+        let Inputs { base, base_name, adapters, tokenizer, rows, references, annotator, companions } = inputs;
         let context = base.config().max_position_embeddings;
-        let Prepared { train: prompts, eval, notes } = prepare(recipe, &tokenizer, context, prompts, references)?;
+        let Prepared { train: prompts, eval, notes } = prepare(recipe, &tokenizer, context, rows, references)?;
         notes.iter().for_each(|note| observer.note(note));
-        let initial = match (recipe.use_peft, adapter) {
-            (true, Some(mut adapter)) => {
-                refuse_another_shape(recipe, &adapter)?;
-                adapter.config.lora_dropout = recipe.lora_dropout;
-                Trainable::Lora(adapter)
-            }
-            (true, None) => Trainable::Lora(Adapter::new(&base, recipe.lora(), recipe.seed)?),
-            (false, _) => Trainable::Full(base.parameters()),
-        };
         let total = recipe.steps(prompts.len());
         let schedule = RefreshSchedule::new(recipe.collection_phases, total);
         let mut checkpoints = dir.checkpoints()?;
@@ -113,19 +106,24 @@ impl<'a> Run<'a> {
             let path = set.path.display();
             observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
         }
-        let start = State::new(initial.clone(), recipe.adamw());
+        let start = State::new(members(recipe, &base, adapters)?, recipe.reference.is_tracked())?;
+        let initial = start.behaviour.policy.clone();
         let state = match &latest {
-            Some(checkpoint) => State::load(&start, checkpoint, recipe.adamw(), &base.device())?,
+            Some(checkpoint) => start.restored(checkpoint, recipe.adamw(), &base.device())?,
             None => start,
         };
-        let journal = dir.journal()?;
+        let mut journal = dir.journal()?;
         if state.step > 0 || !journal.is_empty() {
             observer.note(&format!("continuing after step {} of {total}", state.step));
         }
-        observer.note(&describe(recipe, &initial, total, &schedule));
+        let criterion = recipe.criterion()?;
+        let trainable = state.ensemble.members.iter().map(|member| member.policy.parameters().count()).sum();
+        let slope = criterion.objective.slope_at_the_reference(&base.device())?;
+        prospect::describe(recipe, &schedule, total, trainable, slope).iter().for_each(|line| observer.note(line));
+        let replay = Replay::restored(recipe.regenerate_fraction, &schedule, &mut journal, state.step)?;
         let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
         Ok(Self {
-            objective: recipe.objective()?,
+            criterion,
             rate: recipe.rate(total),
             order: bpo_data::PromptOrder::new(prompts.len(), recipe.seed),
             recipe,
@@ -140,6 +138,7 @@ impl<'a> Run<'a> {
             total,
             initial,
             state,
+            replay,
             journal,
             checkpoints,
             metrics,
@@ -154,6 +153,9 @@ impl<'a> Run<'a> {
             if observer.interrupted() {
                 return Err(Error::Interrupted);
             }
+            if self.is_evaluated(self.state.step) {
+                self.evaluation(self.state.step, "eval/between", observer)?;
+            }
             let metrics = self.step(observer)?;
             self.metrics.append(&Value::Object(metrics.clone()))?;
             observer.step(self.state.step, self.total, &metrics);
@@ -162,30 +164,37 @@ impl<'a> Run<'a> {
             }
         }
         let after = self.evaluation(self.total, "eval/end", observer)?;
-        self.finish(dir, before, after)
+        self.finish(dir, before, after, observer)
     }
 
     /// Online BPO (Xu et al. 2024, arXiv:2406.12168, Algorithm 1). One step, one line per stage.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
         let (step, started) = (self.state.step, Instant::now());
-        if self.schedule.due(step) {
-            self.state.behaviour = Behaviour { policy: self.state.policy.clone(), taken_at: step };
-        }
+        self.refresh(step)?;
         let order = self.order.at(step, self.recipe.prompts_per_step());
         let chosen: Vec<TrainPrompt> = order.into_iter().map(|index| self.prompts[index].clone()).collect();
         let prompts: Vec<&TrainPrompt> = chosen.iter().collect();
-        let drawn = self.sampled(step, &prompts, observer)?;
+        let asked: Vec<bool> = prompts.iter().map(|prompt| self.replay.wants(prompt)).collect();
+        let wanted: Vec<&TrainPrompt> = prompts.iter().zip(&asked).filter(|(_, a)| **a).map(|(p, _)| *p).collect();
+        let drawn = self.sampled(step, &wanted, observer)?;
         let sampled = started.elapsed();
-        let judgements = self.judged(step, &prompts, &drawn, observer)?;
+        let choices = self.judged(step, &wanted, &drawn, observer)?;
         let judged = started.elapsed();
-        let (pairs, dropped) = collect::pairs(&prompts, &drawn, &judgements)?;
+        let fresh = drawn.into_iter().zip(choices).map(|(drawn, choice)| Collected { drawn, choice, at: step });
+        let collected = self.replay.completed(&prompts, &asked, fresh.collect());
+        let (mut pairs, mut dropped) = collect::pairs(&prompts, &collected, self.recipe.selm_alpha.is_some())?;
+        if pairs.len() < self.criterion.objective.min_pairs() {
+            dropped.extend(pairs.drain(..).map(|_| "too few for the loss".to_string()));
+        }
         let trained = self.train(step, &pairs, observer)?;
         let seconds =
             [sampled, judged - sampled, started.elapsed() - judged, started.elapsed()].map(|t| t.as_secs_f64());
 
-        self.state.counters.pairs += pairs.len() as u64;
+        let counters = &mut self.state.counters;
+        counters.pairs += pairs.len() as u64;
+        counters.sampled += collected.iter().filter(|c| c.at == step).map(|c| c.drawn.samples.len() as u64).sum::<u64>();
         for reason in &dropped {
-            *self.state.counters.dropped.entry(reason.clone()).or_default() += 1;
+            *counters.dropped.entry(reason.clone()).or_default() += 1;
         }
         self.state.step += 1;
         let mut metrics = Map::new();
@@ -193,7 +202,8 @@ impl<'a> Run<'a> {
         metrics.insert("phase".into(), json!(self.schedule.phase(step)));
         metrics.insert("behaviour/taken_at".into(), json!(self.state.behaviour.taken_at));
         trained.describe(&mut metrics);
-        describe_collection(&drawn, &judgements, pairs.len(), &mut metrics);
+        self.describe_ensemble(&mut metrics)?;
+        describe_collection(&collected, step, pairs.len(), &mut metrics);
         for (name, seconds) in ["time/sample", "time/judge", "time/train", "time/step"].into_iter().zip(seconds) {
             metrics.insert(name.into(), json!(rounded(seconds)));
         }
@@ -203,20 +213,55 @@ impl<'a> Run<'a> {
         Ok(metrics)
     }
 
+    /// Behaviour ← policy when the schedule says so; and the reference, where it follows a rule of its own.
+    fn refresh(&mut self, step: u64) -> Result<(), Error> {
+        let refreshes = self.schedule.due(step);
+        let moves = step > 0 && self.recipe.reference.moves_at(step, self.recipe.ref_model_sync_steps);
+        if !refreshes && !moves {
+            return Ok(());
+        }
+        let merged = self.state.ensemble.policy()?;
+        let policy = Snapshot { policy: merged.policy, taken_at: step, merge_error: merged.error };
+        if let Some(reference) = self.state.reference.as_mut().filter(|_| moves) {
+            *reference = match self.recipe.reference {
+                Reference::Ema => Snapshot {
+                    policy: reference.policy.moved_towards(&policy.policy, self.recipe.ref_model_mixup_alpha),
+                    ..policy.clone()
+                },
+                _ => policy.clone(),
+            };
+        }
+        if refreshes {
+            self.state.behaviour = policy;
+            self.replay.begin_phase();
+        }
+        Ok(())
+    }
+
     fn sampled(
         &mut self,
         step: u64,
         prompts: &[&TrainPrompt],
         observer: &mut dyn Observer,
     ) -> Result<Vec<Drawn>, Error> {
-        let streams = Streams { seed: self.recipe.seed, step, slots: self.recipe.samples_per_prompt as u64 };
-        let config = self.generate_config(self.recipe.temperature);
+        let recipe = self.recipe;
+        if recipe.pairs.is_some() && recipe.selm_alpha.is_none() {
+            return Ok(prompts.iter().map(|prompt| Drawn { prompt: prompt.id, samples: Vec::new() }).collect());
+        }
+        let slots = if recipe.pairs.is_some() { 0 } else { recipe.samples_per_prompt as u64 };
+        let (greedy, config) = (self.generate_config(0.0), self.generate_config(recipe.temperature));
         let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
-        let eval_batch = self.recipe.per_device_eval_batch_size;
+        let streams = |slots| (Streams { seed: recipe.seed, step, slots }, recipe.per_device_eval_batch_size);
         self.journal.once(step, "sampled", || {
             let policy = behaviour.model(base)?;
-            let batch = (streams, eval_batch);
-            collect::sample(&policy, tokenizer, prompts, &config, batch, (Stage::Sample, observer))
+            let mut draw = |config: &GenerateConfig, slots| {
+                collect::sample(&policy, tokenizer, prompts, config, streams(slots), (Stage::Sample, &mut *observer))
+            };
+            let mut drawn = if slots > 0 { draw(&config, slots)? } else { Vec::new() };
+            if recipe.selm_alpha.is_some() {
+                drawn = collect::joined(draw(&greedy, 1)?, drawn);
+            }
+            Ok(drawn)
         })
     }
 
@@ -226,89 +271,106 @@ impl<'a> Run<'a> {
         prompts: &[&TrainPrompt],
         drawn: &[Drawn],
         observer: &mut dyn Observer,
-    ) -> Result<Vec<Judgement>, Error> {
-        let (annotator, penalty, quota) = (&mut self.annotator, self.recipe.missing_eos_penalty, &mut self.quota);
+    ) -> Result<Vec<Choice>, Error> {
+        let recipe = self.recipe;
+        if recipe.pairs.is_some() && recipe.selm_alpha.is_none() {
+            return Ok(vec![Choice::given(); drawn.len()]);
+        }
+        let selection = match recipe.selm_alpha {
+            Some(_) => PairSelection::BestWorst,
+            None => recipe.pair_selection,
+        };
+        let (annotator, quota, ensemble, base) =
+            (&mut self.annotator, &mut self.quota, &self.state.ensemble, &self.base);
+        let pad = self.tokenizer.pad_id().unwrap_or(0);
         self.journal.once(step, "judged", || {
             observer.begin(Stage::Judge, drawn.len() as u64);
-            let judgements = collect::judge(annotator, prompts, drawn, penalty, observer)?;
+            let members = match selection.needs_members() {
+                true => ensemble.rewards(base, prompts, drawn, recipe.beta, pad)?.into_iter().map(Some).collect(),
+                false => vec![None; drawn.len()],
+            };
+            let mut questions = Vec::with_capacity(drawn.len());
+            for ((prompt, drawn), rewards) in prompts.iter().zip(drawn).zip(members) {
+                questions.push(Question {
+                    prompt,
+                    candidates: candidates(prompt, drawn),
+                    members: rewards.map(|rewards| MemberRanks::new(&rewards, recipe.ucb_gamma)).transpose()?,
+                    key: StreamKey { seed: recipe.seed, step, prompt: prompt.id as u64, slot: PICKS },
+                });
+            }
+            let mut judge = Judge {
+                annotator: annotator.as_mut(),
+                selection,
+                ties: recipe.ties,
+                missing_eos_penalty: recipe.missing_eos_penalty,
+            };
+            let choices = judge.judge(&questions, observer)?;
             observer.end();
-            quota.count(&judgements)?;
-            Ok(judgements)
+            quota.count(&choices)?;
+            Ok(choices)
         })
     }
 
-    /// Gradients over the step's pairs in micro-batches, then one update. The loss is the mean over all
-    /// pairs of the step, however they are cut into micro-batches.
+    /// Gradients of every member over the step's pairs in micro-batches, then one update of each. The loss is the mean
+    /// over all pairs of the step, however they are cut into micro-batches. Members share pairs and reference.
     fn train(&mut self, step: u64, pairs: &[Pair<'_>], observer: &mut dyn Observer) -> Result<Trained, Error> {
         let mut trained = Trained::at(self.rate.at(step));
         if pairs.is_empty() {
             return Ok(trained);
         }
-        let refreshed = self.state.behaviour.taken_at == step && !self.state.policy.has_dropout();
-        let mut gradients = Gradients::default();
+        let members = &self.state.ensemble.members;
+        let exact = members.len() == 1 && !members[0].policy.has_dropout() && self.state.behaviour.taken_at == step;
         let size = self.recipe.per_device_train_batch_size;
-        observer.begin(Stage::Train, pairs.len().div_ceil(size) as u64);
-        for (index, micro) in pairs.chunks(size).enumerate() {
-            if self.state.policy.has_dropout() {
-                self.base.device().seed(mixed(self.recipe.seed, step, index as u64));
-            }
-            let batch = Batch::of(micro, self.tokenizer.pad_id().unwrap_or(0))?;
-            let reference = self.reference(&batch)?; // ← the behaviour's own log-probs: this makes it BPO
-            let (policy, leaves) = self.state.policy.tracked(&self.base)?;
-            let mut losses = Losses::default();
-            let (scored, mut grads) = backward(&policy, &batch.layout, |scored| {
-                losses = self.losses(scored, &reference, pairs.len(), step, micro)?;
-                Ok(losses.slopes.clone())
-            })?;
-            gradients.add(&leaves, &mut grads);
-            let sampled = refreshed.then_some(batch.sampled.as_slice());
-            trained.add(&scored, &reference, losses.total, self.objective.beta, sampled);
-            observer.advance(index as u64 + 1);
+        let batches: Result<Vec<Batch<'_>>, Error> = pairs.chunks(size).map(|pairs| self.batch(pairs)).collect();
+        let batches = batches?;
+        observer.begin(Stage::Train, (batches.len() * members.len()) as u64);
+        let (mut gradients, mut done) = (Vec::with_capacity(members.len()), 0);
+        for (index, member) in members.iter().enumerate() {
+            let seed = |batch: u64| mixed(self.recipe.seed, step, batch ^ ((index as u64) << 32));
+            let each = |batch: &Batch<'_>, scored: &Scored, losses: &Losses| {
+                if !losses.are_finite() {
+                    return Err(non_finite(step, "the loss", batch.pairs));
+                }
+                let fresh = exact && batch.pairs.iter().all(|pair| pair.at == step);
+                trained.add(index, scored, losses, self.recipe.beta, fresh.then(|| batch.sampled()).as_deref());
+                trained.add_divergence(scored, &batch.reference);
+                done += 1;
+                observer.advance(done);
+                Ok(())
+            };
+            gradients.push(self.criterion.backward(&member.policy, &self.base, &batches, seed, each)?);
         }
         observer.end();
         let updating = Instant::now();
-        trained.grad_norm =
-            self.state.update(&gradients, trained.rate).map_err(|what| non_finite(step, what, pairs))?;
+        let norms = self.state.ensemble.update(&gradients, trained.rate).map_err(|what| non_finite(step, what, pairs))?;
+        trained.grad_norm = norms.iter().sum::<f64>() / norms.len() as f64;
         trained.optimizer_seconds = updating.elapsed().as_secs_f64();
         Ok(trained)
     }
 
-    /// Σ log-probs of every sequence under the reference. The behaviour's came with the samples: no
-    /// forward pass, no second model.
-    fn reference(&self, batch: &Batch) -> Result<Vec<f32>, Error> {
-        match self.recipe.reference {
-            Reference::Behaviour => Ok(batch.sampled.clone()),
-            Reference::Initial => Ok(sequence_logps(&self.initial.model(&self.base)?, &batch.layout)?.sums),
-        }
+    /// Pairs with their reference's log-probs. The behaviour's came with the samples: no forward pass, no second model.
+    fn batch<'p>(&self, pairs: &'p [Pair<'p>]) -> Result<Batch<'p>, Error> {
+        let recorded = self.recipe.reference == Reference::Behaviour; // ← the behaviour's own: this makes it BPO
+        let reference = match (&self.state.reference, self.recipe.reference) {
+            (Some(tracked), _) => &tracked.policy,
+            (None, Reference::Initial) => &self.initial,
+            (None, _) => &self.state.behaviour.policy,
+        };
+        let pad = self.tokenizer.pad_id().unwrap_or(0);
+        Batch::new(pairs, pad, recorded, || Ok(reference.model(&self.base)?))
     }
 
-    /// The losses of a micro-batch and dL/d(Σ log-prob) of its sequences, L being the mean over `pairs`.
-    fn losses(
-        &self,
-        scored: &Scored,
-        reference: &[f32],
-        pairs: usize,
-        step: u64,
-        micro: &[Pair<'_>],
-    ) -> Result<Losses, Error> {
-        let device = self.base.device().autodiff();
-        let side = |values: &[f32], side: usize| -> Tensor<1> { vector(values.iter().skip(side).step_by(2), &device) };
-        let lengths: Vec<f32> = scored.lengths.iter().map(|&length| length as f32).collect();
-        let (chosen, rejected) = (side(&scored.sums, 0).require_grad(), side(&scored.sums, 1).require_grad());
-        let policy =
-            PairLogps::new(chosen.clone(), rejected.clone())?.with_lengths(side(&lengths, 0), side(&lengths, 1))?;
-        let reference = PairLogps::new(side(reference, 0), side(reference, 1))?;
-        let losses = self.objective.losses(&policy, &reference)?;
-        let values = host(&losses.clone().inner())?;
-        let gradients = (losses.sum() / pairs as f64).backward();
-        let slope = |leaf: &Tensor<1>| leaf.grad(&gradients).map_or_else(|| Ok(vec![0.0; micro.len()]), |g| host(&g));
-        let (chosen, rejected) = (slope(&chosen)?, slope(&rejected)?);
-        let slopes: Vec<f32> =
-            chosen.into_iter().zip(rejected).flat_map(|(chosen, rejected)| [chosen, rejected]).collect();
-        if values.iter().chain(&slopes).any(|value| !value.is_finite()) || slopes.len() != scored.sums.len() {
-            return Err(non_finite(step, "the loss", micro));
+    fn describe_ensemble(&self, metrics: &mut Map<String, Value>) -> Result<(), Error> {
+        if let Some(reference) = &self.state.reference {
+            metrics.insert("reference/taken_at".into(), json!(reference.taken_at));
         }
-        Ok(Losses { total: values.iter().map(|&loss| f64::from(loss)).sum(), slopes })
+        if let Some(spread) = self.state.ensemble.spread()? {
+            metrics.insert("ensemble/spread".into(), json!(spread));
+        }
+        if self.state.ensemble.members.len() > 1 {
+            metrics.insert("ensemble/merge_error".into(), json!(self.state.behaviour.merge_error));
+        }
+        Ok(())
     }
 
     fn generate_config(&self, temperature: f64) -> GenerateConfig {
@@ -320,6 +382,12 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether the policy is evaluated after `step` steps, between start and end.
+    fn is_evaluated(&self, step: u64) -> bool {
+        let every = self.recipe.eval_steps;
+        every > 0 && step > 0 && step < self.total && step.is_multiple_of(every)
+    }
+
     fn evaluation(&mut self, step: u64, kind: &str, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
         let evaluator = Evaluator {
             prompts: &self.eval,
@@ -328,42 +396,86 @@ impl<'a> Run<'a> {
             batch: self.recipe.per_device_eval_batch_size,
             seed: self.recipe.seed,
         };
-        let (annotator, base, initial, policy) = (&mut self.annotator, &self.base, &self.initial, &self.state.policy);
+        let (annotator, base, initial) = (&mut self.annotator, &self.base, &self.initial);
+        let ensemble = &self.state.ensemble;
         self.journal.once(step, kind, || {
             let start = initial.model(base)?;
             if step == 0 {
                 return evaluator.evaluate(&start, None, annotator, observer);
             }
-            evaluator.evaluate(&policy.model(base)?, Some(&start), annotator, observer)
+            evaluator.evaluate(&ensemble.policy()?.policy.model(base)?, Some(&start), annotator, observer)
         })
     }
 
-    fn finish(&mut self, dir: &RunDir, before: Evaluation, after: Evaluation) -> Result<Report, Error> {
-        let output = export(dir, &self.state.policy, &self.base, &self.base_name, &self.companions)?;
-        let seed = self.recipe.seed;
-        let (start, end): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
-        let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
+    /// Wins of an evaluation over the start.
+    fn wins(&mut self, step: u64, before: &Evaluation, after: &Evaluation) -> Result<Option<Interval>, Error> {
         let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
             (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
             _ => {
-                self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?
+                let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
+                let (start, end): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
+                self.journal.once(step, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?
             }
         };
-        let both = |of: &dyn Fn(&Evaluation) -> Option<Interval>| Some([of(&before)?, of(&after)?]);
+        Ok(bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), self.recipe.seed))
+    }
+
+    /// All evaluations of the run, in order.
+    fn curve(
+        &mut self,
+        before: &Evaluation,
+        after: &Evaluation,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<CurvePoint>, Error> {
+        let seed = self.recipe.seed;
+        let mut curve = vec![CurvePoint::of(0, before, None, seed)];
+        for step in (1..self.total).filter(|&step| self.is_evaluated(step)).collect::<Vec<_>>() {
+            // Recorded when it was made.
+            let between = self.evaluation(step, "eval/between", observer)?;
+            let wins = self.wins(step, before, &between)?;
+            curve.push(CurvePoint::of(step, &between, wins, seed));
+        }
+        let wins = self.wins(self.total, before, after)?;
+        curve.push(CurvePoint::of(self.total, after, wins, seed));
+        Ok(curve)
+    }
+
+    fn finish(
+        &mut self,
+        dir: &RunDir,
+        before: Evaluation,
+        after: Evaluation,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, Error> {
+        let curve = self.curve(&before, &after, observer)?;
+        let policy = self.state.ensemble.policy()?.policy;
+        let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
+        if self.state.ensemble.members.len() > 1 {
+            for (index, member) in self.state.ensemble.members.iter().enumerate() {
+                let folder = format!("members/{index}/");
+                export(dir, &folder, &member.policy, &self.base, &self.base_name, &self.companions)?;
+            }
+        }
+        let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
+        let (first, last) = (curve.first(), curve.last());
+        let both = |of: fn(&CurvePoint) -> Option<Interval>| Some([first.and_then(of)?, last.and_then(of)?]);
+        let counters = &self.state.counters;
         let report = Report {
             steps: self.total,
-            pairs: self.state.counters.pairs,
-            dropped: self.state.counters.dropped.clone(),
+            pairs: counters.pairs,
+            sampled: counters.sampled,
+            dropped: counters.dropped.clone(),
             annotator: self.annotator.name(),
             eval_prompts: self.eval.len(),
-            scores: both(&|evaluation| evaluation.mean_score(seed)),
-            reference_win_rate: both(&|evaluation| evaluation.reference_win_rate(seed)),
-            win_rate: bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), seed),
+            scores: both(|point| point.score),
+            reference_win_rate: both(|point| point.reference_win_rate),
+            win_rate: last.and_then(|point| point.win_rate),
             kl: after.kl,
             length: [before.mean_length(), after.mean_length()],
             distinct: [before.distinct(), after.distinct()],
             samples: SamplePair::first(&prompts, &before, &after),
             output,
+            curve,
         };
         let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
         dir.mark_finished(&value)?;
@@ -371,10 +483,42 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Writes what was trained into the run: a PEFT folder `adapter/`, or a Hugging Face folder `model/` in
+/// Slot of the random stream that picks pairs: none that samples.
+const PICKS: u64 = u64::MAX;
+
+/// The members before step 0: from the given adapters, or new ones with a seed each.
+fn members(recipe: &Recipe, base: &Decoder, adapters: Vec<Adapter>) -> Result<Ensemble, Error> {
+    let member = |policy| Member::new(policy, recipe.adamw());
+    let given = adapters.len();
+    if given > 0 && given != recipe.ensemble_size {
+        let size = recipe.ensemble_size;
+        return Err(Error::Recipe(format!(
+            "ensemble_size = {size}, but {given} adapters to start from: members that start equal stay equal"
+        )));
+    }
+    let policies: Result<Vec<Trainable>, Error> = if !recipe.use_peft {
+        Ok(vec![Trainable::Full(base.parameters())])
+    } else if given > 0 {
+        adapters.into_iter().map(|adapter| started_from(recipe, adapter)).collect()
+    } else {
+        let seed = |index: u64| if index == 0 { recipe.seed } else { mixed(recipe.seed, u64::MAX, index) };
+        let adapter = |index| Ok(Trainable::Lora(Adapter::new(base, recipe.lora(), seed(index))?));
+        (0..recipe.ensemble_size as u64).map(adapter).collect()
+    };
+    Ok(Ensemble::new(policies?.into_iter().map(member).collect(), recipe.ensemble_merge))
+}
+
+fn started_from(recipe: &Recipe, mut adapter: Adapter) -> Result<Trainable, Error> {
+    refuse_another_shape(recipe, &adapter)?;
+    adapter.config.lora_dropout = recipe.lora_dropout;
+    Ok(Trainable::Lora(adapter))
+}
+
+/// Writes what was trained into the run, below `inside`: a PEFT folder `adapter/`, or a Hugging Face folder `model/` in
 /// f32, training's own precision.
 pub(crate) fn export(
     dir: &RunDir,
+    inside: &str,
     policy: &Trainable,
     base: &Decoder,
     base_name: &str,
@@ -385,38 +529,14 @@ pub(crate) fn export(
         Trainable::Full(_) => ("model", write_model(&policy.model(base)?, WeightDtype::F32)?),
     };
     for (name, bytes) in &files {
-        dir.write(&format!("{folder}/{name}"), bytes)?;
+        dir.write(&format!("{inside}{folder}/{name}"), bytes)?;
     }
     if folder == "model" {
         for (name, bytes) in companions {
-            dir.write(&format!("model/{name}"), bytes)?;
+            dir.write(&format!("{inside}model/{name}"), bytes)?;
         }
     }
     Ok(folder.into())
-}
-
-/// Pairs laid out for scoring; sequence 2i is pair i's chosen completion, 2i + 1 its rejected one.
-struct Batch {
-    layout: bpo_data::Layout,
-    /// Σ log-probs recorded while sampling, `[sequences]`.
-    sampled: Vec<f32>,
-}
-
-impl Batch {
-    fn of(pairs: &[Pair<'_>], pad: u32) -> Result<Self, Error> {
-        let groups: Vec<Group<'_>> = pairs.iter().map(Pair::group).collect();
-        let layout = packed(&groups, pad, longest(&groups))?;
-        let sampled = pairs.iter().flat_map(|pair| [pair.chosen.logp(), pair.rejected.logp()]).collect();
-        Ok(Self { layout, sampled })
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct Losses {
-    /// Σ over the micro-batch's pairs.
-    total: f64,
-    /// `[sequences]`.
-    slopes: Vec<f32>,
 }
 
 /// An adapter to start from brings its own shape: LoRA keys that say otherwise would have no effect.
@@ -434,29 +554,9 @@ fn refuse_another_shape(recipe: &Recipe, adapter: &Adapter) -> Result<(), Error>
     }
 }
 
-fn describe(recipe: &Recipe, initial: &Trainable, total: u64, schedule: &RefreshSchedule) -> String {
-    let reference = match recipe.reference {
-        Reference::Behaviour => "the behaviour policy (BPO)",
-        Reference::Initial => "the initial policy (online DPO)",
-    };
-    format!(
-        "{} loss, beta {}; reference: {reference}; {} collection phases in {total} steps; {} trainable parameters",
-        recipe.loss_type,
-        recipe.beta,
-        schedule.phases(),
-        initial.parameters().count()
-    )
-}
-
 fn non_finite(step: u64, what: &str, pairs: &[Pair<'_>]) -> Error {
     let prompts = pairs.iter().map(|pair| pair.prompt.id).collect();
     Error::NonFinite { step, what: what.into(), prompts }
-}
-
-fn vector<'v>(values: impl Iterator<Item = &'v f32>, device: &Device) -> Tensor<1> {
-    let values: Vec<f32> = values.copied().collect();
-    let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), device)
 }
 
 /// One number of three (SplitMix64's finaliser).

@@ -1,30 +1,45 @@
 //! Log-probs of whole completions, with and without gradients, in any layout.
 use bpo_data::Layout;
-use bpo_loss::Head;
+use bpo_loss::{Head, ScoredTokens};
 use bpo_model::{Decoder, Error as ModelError};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Error;
 
 /// Sequences of one scored batch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Scored {
-    /// Σ log-probs of each sequence, `[sequences]`.
+    /// Σ log-probs of each sequence, `[sequences]`, added in f64.
     pub sums: Vec<f32>,
     /// Tokens of each sequence, `[sequences]`.
     pub lengths: Vec<usize>,
+    /// The log-prob of each token, `[sequences][tokens]`.
+    pub tokens: Vec<Vec<f32>>,
+    /// log Σ_v p_v² at each token's position, `[sequences][tokens]`, where asked for.
+    pub collisions: Vec<Vec<f32>>,
 }
 
 impl Scored {
-    fn of(layout: &Layout, token_logps: &[f32]) -> Self {
-        let mut sums = vec![0.0f64; layout.sequences];
-        let mut lengths = vec![0; layout.sequences];
-        for (target, &logp) in layout.targets.iter().zip(token_logps) {
-            sums[target.sequence as usize] += f64::from(logp);
-            lengths[target.sequence as usize] += 1;
-        }
-        Self { sums: sums.into_iter().map(|sum| sum as f32).collect(), lengths }
+    fn of(layout: &Layout, logps: &[f32], collisions: &[f32]) -> Self {
+        let tokens = by_sequence(layout, logps);
+        let sums = tokens.iter().map(|logps| sum(logps)).collect();
+        let lengths = tokens.iter().map(Vec::len).collect();
+        Self { sums, lengths, tokens, collisions: by_sequence(layout, collisions) }
     }
+}
+
+/// Values of the layout's targets, gathered by sequence; empty sequences where there are no values.
+fn by_sequence(layout: &Layout, values: &[f32]) -> Vec<Vec<f32>> {
+    let mut sequences = vec![Vec::new(); layout.sequences];
+    for (target, &value) in layout.targets.iter().zip(values) {
+        sequences[target.sequence as usize].push(value);
+    }
+    sequences
+}
+
+/// Added in f64.
+pub(crate) fn sum(logps: &[f32]) -> f32 {
+    logps.iter().map(|&logp| f64::from(logp)).sum::<f64>() as f32
 }
 
 /// Σ log-probs of every sequence of `layout` under `model`, without gradients.
@@ -32,7 +47,17 @@ impl Scored {
 /// # Errors
 /// [`Error::Model`] when the layout does not fit the model.
 pub fn sequence_logps(model: &Decoder, layout: &Layout) -> Result<Scored, Error> {
-    Ok(Scored::of(layout, &target_logps(model, layout)?))
+    score(model, layout, false)
+}
+
+/// As [`sequence_logps`], with the collisions of every position where `collisions` asks for them.
+pub(crate) fn score(model: &Decoder, layout: &Layout, collisions: bool) -> Result<Scored, Error> {
+    if layout.targets.is_empty() {
+        return Ok(Scored::of(layout, &[], &[]));
+    }
+    let (hidden, tokens) = target_hidden(model, layout)?;
+    let head = Head::new(model.head_weight()).with_collisions(collisions);
+    on_host(layout, &head.score(&hidden, &tokens)?)
 }
 
 /// The log-prob of every token of every sequence of `layout`, `[sequences][tokens]`, without gradients.
@@ -40,19 +65,35 @@ pub fn sequence_logps(model: &Decoder, layout: &Layout) -> Result<Scored, Error>
 /// # Errors
 /// As [`sequence_logps`].
 pub fn token_logps(model: &Decoder, layout: &Layout) -> Result<Vec<Vec<f32>>, Error> {
-    let mut sequences = vec![Vec::new(); layout.sequences];
-    for (target, logp) in layout.targets.iter().zip(target_logps(model, layout)?) {
-        sequences[target.sequence as usize].push(logp);
-    }
-    Ok(sequences)
+    Ok(sequence_logps(model, layout)?.tokens)
 }
 
-fn target_logps(model: &Decoder, layout: &Layout) -> Result<Vec<f32>, Error> {
-    if layout.targets.is_empty() {
-        return Ok(Vec::new());
+fn on_host(layout: &Layout, scored: &ScoredTokens) -> Result<Scored, Error> {
+    let collisions = scored.collisions.as_ref().map(host).transpose()?.unwrap_or_default();
+    Ok(Scored::of(layout, &host(&scored.logps)?, &collisions))
+}
+
+/// dL/d(log-prob): how a loss of summed log-probs moves the tokens of each sequence.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Slopes {
+    /// dL/d(Σ weight·log-prob), `[sequences]`.
+    pub sequences: Vec<f32>,
+    /// The tokens' weights in that sum, `[sequences][tokens]`; all 1 where there are none.
+    pub token_weights: Option<Vec<Vec<f32>>>,
+}
+
+impl Slopes {
+    /// One coefficient per target of the layout.
+    fn per_target(&self, layout: &Layout) -> Vec<f32> {
+        let mut places = vec![0usize; layout.sequences];
+        let mut coefficient = |sequence: usize| {
+            let place = places[sequence];
+            places[sequence] += 1;
+            let weight = self.token_weights.as_ref().and_then(|weights| weights[sequence].get(place));
+            self.sequences[sequence] * weight.copied().unwrap_or(1.0)
+        };
+        layout.targets.iter().map(|target| coefficient(target.sequence as usize)).collect()
     }
-    let (hidden, tokens) = target_hidden(model, layout)?;
-    host(&Head::new(model.head_weight()).score(&hidden, &tokens)?.logps)
 }
 
 /// Scores `layout` under a model whose trainable tensors are autodiff leaves, asks `slopes` for
@@ -69,23 +110,30 @@ pub fn backward(
     layout: &Layout,
     slopes: impl FnOnce(&Scored) -> Result<Vec<f32>, Error>,
 ) -> Result<(Scored, burn::tensor::Gradients), Error> {
+    let slopes = |scored: &Scored| Ok(Slopes { sequences: slopes(scored)?, token_weights: None });
+    backward_weighted(model, layout, false, slopes)
+}
+
+/// [`backward`] for a loss of weighted sums of log-probs, with collisions where asked for.
+pub(crate) fn backward_weighted(
+    model: &Decoder,
+    layout: &Layout,
+    collisions: bool,
+    slopes: impl FnOnce(&Scored) -> Result<Slopes, Error>,
+) -> Result<(Scored, burn::tensor::Gradients), Error> {
     let (hidden, tokens) = target_hidden(model, layout)?;
     let weight = model.head_weight();
-    let head = Head::new(weight.clone());
-    let coefficients = |scored: &Scored, slopes: Vec<f32>| -> Vec<f32> {
-        debug_assert_eq!(slopes.len(), scored.sums.len());
-        layout.targets.iter().map(|target| slopes[target.sequence as usize]).collect()
-    };
+    let head = Head::new(weight.clone()).with_collisions(collisions);
     let (scored, surrogate) = if weight.is_tracked() {
-        let scored = Scored::of(layout, &host(&head.score(&hidden, &tokens)?.logps)?);
-        let coefficients = coefficients(&scored, slopes(&scored)?);
+        let scored = on_host(layout, &head.score(&hidden, &tokens)?)?;
+        let coefficients = slopes(&scored)?.per_target(layout);
         let gradients = head.gradients(&hidden, &tokens, &coefficients)?;
         let through_head = (weight * gradients.weight).sum();
         (scored, (hidden * gradients.hidden).sum() + through_head)
     } else {
         let tokens = head.score_with_slopes(&hidden, &tokens)?;
-        let scored = Scored::of(layout, &host(&tokens.logps)?);
-        let coefficients = coefficients(&scored, slopes(&scored)?);
+        let scored = on_host(layout, &tokens)?;
+        let coefficients = slopes(&scored)?.per_target(layout);
         let length = coefficients.len();
         let scale = Tensor::<2>::from_data(TensorData::new(coefficients, [length, 1]), &hidden.device().inner());
         let slopes = tokens.slopes.unwrap_or_else(|| hidden.clone().inner());

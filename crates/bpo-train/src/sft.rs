@@ -2,7 +2,7 @@
 use std::time::Instant;
 
 use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair, packed};
-use bpo_model::{Adapter, Decoder, Parameters};
+use bpo_model::{Adapter, Decoder};
 use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
@@ -70,10 +70,9 @@ pub fn sft(
     let total = shared.steps(examples.len());
     let mut checkpoints = dir.checkpoints()?;
     let latest = checkpoints.latest()?;
-    let mut start = State::new(initial, shared.adamw());
-    start.behaviour.policy = start.policy.with_parameters(Parameters::new());
+    let start = State::solo(initial, shared.adamw());
     let mut state = match &latest {
-        Some(checkpoint) => State::load(&start, checkpoint, shared.adamw(), &base.device())?,
+        Some(checkpoint) => start.restored(checkpoint, shared.adamw(), &base.device())?,
         None => start,
     };
     let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
@@ -105,7 +104,7 @@ pub fn sft(
             state.save(&mut checkpoints)?;
         }
     }
-    let output = export(dir, &state.policy, &base, &base_name, &companions)?;
+    let output = export(dir, "", &state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
     dir.mark_finished(&json!({"steps": total, "loss": mean(&recent), "output": output}))?;
     Ok(SftReport { steps: total, interrupted: false, loss: mean(&recent), output })
 }
@@ -121,15 +120,16 @@ fn step(
 ) -> Result<(f64, f64), Error> {
     let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
     let (at, mut gradients, mut loss) = (state.step, Gradients::default(), 0.0);
+    let trained = state.ensemble.policy()?.policy;
     observer.begin(Stage::Train, batch.len().div_ceil(recipe.per_device_train_batch_size) as u64);
     for (index, micro) in batch.chunks(recipe.per_device_train_batch_size).enumerate() {
-        if state.policy.has_dropout() {
+        if trained.has_dropout() {
             base.device().seed(mixed(recipe.seed, state.step, index as u64));
         }
         let groups: Vec<Group<'_>> =
             micro.iter().map(|row| Group { prompt: &row.context, completions: vec![&row.target] }).collect();
         let layout = packed(&groups, tokenizer.pad_id().unwrap_or(0), longest(&groups))?;
-        let (policy, leaves) = state.policy.tracked(base)?;
+        let (policy, leaves) = trained.tracked(base)?;
         let (scored, mut grads) =
             backward(&policy, &layout, |scored| Ok(vec![-1.0 / tokens as f32; scored.sums.len()]))?;
         loss -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() / tokens as f64;
@@ -141,9 +141,9 @@ fn step(
     if !loss.is_finite() {
         return Err(non_finite("the loss"));
     }
-    let norm = state.update(&gradients, rate).map_err(non_finite)?;
+    let norms = state.ensemble.update(&[gradients], rate).map_err(non_finite)?;
     state.step += 1;
-    Ok((loss, norm))
+    Ok((loss, norms.iter().sum()))
 }
 
 fn examples(

@@ -1,10 +1,13 @@
 //! Everything that decides the rest of a run, as checkpoint files.
-use bpo_model::Parameters;
+use bpo_model::{AdapterMerge, Parameters};
 use bpo_store::{Checkpoint, Checkpoints};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, AdamWConfig, Error, Gradients, Trainable, optimizer};
+use crate::{
+    AdamW, AdamWConfig, Error, Trainable,
+    ensemble::{Ensemble, Member},
+};
 
 /// A run between two steps. Random numbers are keyed by seed and step, so there is no generator to save;
 /// the prompts' order is a function of both.
@@ -12,23 +15,29 @@ use crate::{AdamW, AdamWConfig, Error, Gradients, Trainable, optimizer};
 pub(crate) struct State {
     /// Steps done.
     pub step: u64,
-    pub policy: Trainable,
-    pub behaviour: Behaviour,
-    pub optimizer: AdamW,
+    pub ensemble: Ensemble,
+    pub behaviour: Snapshot,
+    /// The reference, where it is neither the behaviour nor the start.
+    pub reference: Option<Snapshot>,
     pub counters: Counters,
 }
 
-/// The policy that samples, frozen since `taken_at`.
+/// A frozen policy.
 #[derive(Debug, Clone)]
-pub(crate) struct Behaviour {
+pub(crate) struct Snapshot {
     pub policy: Trainable,
+    /// The step before which it was taken.
     pub taken_at: u64,
+    /// Relative error of the merge it came from.
+    pub merge_error: f64,
 }
 
 /// Sums over the run for its report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub pairs: u64,
+    /// Completions sampled for training.
+    pub sampled: u64,
     /// Pairs that did not train, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
 }
@@ -36,78 +45,110 @@ pub(crate) struct Counters {
 #[derive(Serialize, Deserialize)]
 struct Record {
     step: u64,
-    taken_at: u64,
-    updates: u64,
+    behaviour: Taken,
+    reference: Option<Taken>,
+    /// Of each member.
+    updates: Vec<u64>,
     counters: Counters,
 }
 
-const RECORD: &str = "state.json";
-const POLICY: &str = "policy.safetensors";
-const BEHAVIOUR: &str = "behaviour.safetensors";
-const FIRST: &str = "adam_first.safetensors";
-const SECOND: &str = "adam_second.safetensors";
+#[derive(Serialize, Deserialize)]
+struct Taken {
+    at: u64,
+    merge_error: f64,
+}
 
-impl State {
-    /// A run that has not begun.
-    pub fn new(policy: Trainable, config: AdamWConfig) -> Self {
-        let behaviour = Behaviour { policy: policy.clone(), taken_at: 0 };
-        Self { step: 0, policy, behaviour, optimizer: AdamW::new(config), counters: Counters::default() }
+impl Snapshot {
+    fn taken(&self) -> Taken {
+        Taken { at: self.taken_at, merge_error: self.merge_error }
     }
 
-    /// One optimiser update; returns the gradients' global norm. It is made on a copy (tensors are shared):
-    /// what is not finite never becomes the state, and is named instead.
-    pub fn update(&mut self, gradients: &Gradients, rate: f64) -> Result<f64, &'static str> {
-        let norm = gradients.norm();
-        if !norm.is_finite() {
-            return Err("the gradient norm");
+    /// The same kind of policy, as a checkpoint has it.
+    fn restored(&self, taken: &Taken, parameters: Parameters) -> Self {
+        Self {
+            policy: self.policy.with_parameters(parameters),
+            taken_at: taken.at,
+            merge_error: taken.merge_error,
         }
-        let mut optimizer = self.optimizer.clone();
-        let updated = optimizer.step(self.policy.parameters(), gradients, norm, rate);
-        if !optimizer::norm(&updated).is_finite() {
-            return Err("a weight after the update");
-        }
-        (self.optimizer, self.policy) = (optimizer, self.policy.with_parameters(updated));
-        Ok(norm)
+    }
+}
+
+const RECORD: &str = "state.json";
+const BEHAVIOUR: &str = "behaviour.safetensors";
+const REFERENCE: &str = "reference.safetensors";
+
+/// The files of a member.
+fn files(member: usize) -> [String; 3] {
+    ["policy", "adam_first", "adam_second"].map(|what| format!("{what}-{member}.safetensors"))
+}
+
+impl State {
+    /// A run that has not begun; `tracks` says whether the reference is a policy of its own.
+    pub fn new(ensemble: Ensemble, tracks: bool) -> Result<Self, Error> {
+        let merged = ensemble.policy()?;
+        let start = Snapshot { policy: merged.policy, taken_at: 0, merge_error: merged.error };
+        let reference = tracks.then(|| start.clone());
+        Ok(Self { step: 0, ensemble, behaviour: start, reference, counters: Counters::default() })
+    }
+
+    /// A run of one policy that samples nothing: its behaviour is an empty set of parameters.
+    pub fn solo(policy: Trainable, config: AdamWConfig) -> Self {
+        let nothing = policy.with_parameters(Parameters::new());
+        let ensemble = Ensemble::new(vec![Member::new(policy, config)], AdapterMerge::default());
+        let behaviour = Snapshot { policy: nothing, taken_at: 0, merge_error: 0.0 };
+        Self { step: 0, ensemble, behaviour, reference: None, counters: Counters::default() }
     }
 
     /// Saves a checkpoint named by the steps done.
     pub fn save(&self, checkpoints: &mut Checkpoints) -> Result<(), Error> {
+        let members = &self.ensemble.members;
         let record = Record {
             step: self.step,
-            taken_at: self.behaviour.taken_at,
-            updates: self.optimizer.updates,
+            behaviour: self.behaviour.taken(),
+            reference: self.reference.as_ref().map(Snapshot::taken),
+            updates: members.iter().map(|member| member.optimizer.updates).collect(),
             counters: self.counters.clone(),
         };
         let record = serde_json::to_vec(&record).map_err(|e| Error::Data(e.to_string()))?;
-        let files = [
-            (RECORD, record),
-            (POLICY, self.policy.parameters().to_bytes()?),
-            (BEHAVIOUR, self.behaviour.policy.parameters().to_bytes()?),
-            (FIRST, self.optimizer.first.to_bytes()?),
-            (SECOND, self.optimizer.second.to_bytes()?),
-        ];
-        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        let mut written: Vec<(String, Vec<u8>)> =
+            vec![(RECORD.into(), record), (BEHAVIOUR.into(), self.behaviour.policy.parameters().to_bytes()?)];
+        if let Some(reference) = &self.reference {
+            written.push((REFERENCE.into(), reference.policy.parameters().to_bytes()?));
+        }
+        for (index, Member { policy, optimizer }) in members.iter().enumerate() {
+            let parameters = [policy.parameters(), &optimizer.first, &optimizer.second];
+            for (name, parameters) in files(index).into_iter().zip(parameters) {
+                written.push((name, parameters.to_bytes()?));
+            }
+        }
+        let files: Vec<(&str, &[u8])> = written.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         Ok(checkpoints.save(self.step, &files)?)
     }
 
-    /// Continues from a checkpoint; `start` is the state the run began with.
-    pub fn load(start: &Self, checkpoint: &Checkpoint, config: AdamWConfig, device: &Device) -> Result<Self, Error> {
-        let record: Record = serde_json::from_slice(&checkpoint.read(RECORD)?)
-            .map_err(|e| Error::Data(format!("checkpoint {}: {e}", checkpoint.path().display())))?;
+    /// Continues from a checkpoint; `self` is the state the run began with.
+    pub fn restored(self, checkpoint: &Checkpoint, config: AdamWConfig, device: &Device) -> Result<Self, Error> {
+        let damaged = |why: String| Error::Data(format!("checkpoint {}: {why}", checkpoint.path().display()));
+        let record: Record =
+            serde_json::from_slice(&checkpoint.read(RECORD)?).map_err(|error| damaged(error.to_string()))?;
         let read = |name: &str| -> Result<Parameters, Error> {
             Ok(Parameters::from_bytes(name, &checkpoint.read(name)?, device)?)
         };
-        let mut optimizer = AdamW::new(config);
-        optimizer.updates = record.updates;
-        (optimizer.first, optimizer.second) = (read(FIRST)?, read(SECOND)?);
-        let policy = start.policy.with_parameters(read(POLICY)?);
-        let behaviour = start.policy.with_parameters(read(BEHAVIOUR)?);
-        Ok(Self {
-            step: record.step,
-            policy,
-            behaviour: Behaviour { policy: behaviour, taken_at: record.taken_at },
-            optimizer,
-            counters: record.counters,
-        })
+        let mut ensemble = self.ensemble;
+        if record.updates.len() != ensemble.members.len() {
+            return Err(damaged(format!("{} members instead of {}", record.updates.len(), ensemble.members.len())));
+        }
+        for (index, (member, updates)) in ensemble.members.iter_mut().zip(record.updates).enumerate() {
+            let [policy, first, second] = files(index);
+            member.policy = member.policy.with_parameters(read(&policy)?);
+            member.optimizer = AdamW::new(config);
+            member.optimizer.updates = updates;
+            (member.optimizer.first, member.optimizer.second) = (read(&first)?, read(&second)?);
+        }
+        let reference = match (self.reference, &record.reference) {
+            (Some(start), Some(taken)) => Some(start.restored(taken, read(REFERENCE)?)),
+            _ => None,
+        };
+        let behaviour = self.behaviour.restored(&record.behaviour, read(BEHAVIOUR)?);
+        Ok(Self { step: record.step, ensemble, behaviour, reference, counters: record.counters })
     }
 }

@@ -1,19 +1,26 @@
 //! The metrics of one step, under TRL's names.
-use bpo_annotate::Judgement;
 use bpo_loss::PairMetrics;
 use serde_json::{Map, Value, json};
 
-use crate::{Drawn, Sample, Scored, collect};
+use crate::{
+    Sample, Scored,
+    collect::{self, Collected},
+    score::sum,
+    update::Losses,
+};
 
 /// Sums over a step's micro-batches.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trained {
     pairs: usize,
+    sequences: usize,
     loss: f64,
     metrics: PairMetrics,
     kl: f64,
     entropy: f64,
     gap: Option<f64>,
+    /// β·ρ of every pair, by member.
+    margins: Vec<Vec<f64>>,
     /// Global norm of the gradient, before clipping.
     pub grad_norm: f64,
     /// Learning rate of the step.
@@ -28,22 +35,30 @@ impl Trained {
         Self { rate, ..Self::default() }
     }
 
-    /// Adds a micro-batch: the policy's and the reference's Σ log-probs `[sequences]` (even ones chosen, odd
-    /// ones rejected) and the sum of its losses. `sampled` are the recorded Σ log-probs where the policy is
+    /// Adds what member `index` made of a micro-batch. `sampled` are the recorded Σ log-probs where the policy is
     /// the behaviour that drew them: they differ from the policy's by rounding.
-    pub fn add(&mut self, scored: &Scored, reference: &[f32], losses: f64, beta: f64, sampled: Option<&[f32]>) {
-        let side = |values: &[f32], side: usize| values.iter().skip(side).step_by(2).copied().collect::<Vec<f32>>();
-        let policy = [side(&scored.sums, 0), side(&scored.sums, 1)];
-        let anchor = [side(reference, 0), side(reference, 1)];
-        self.metrics.add(&PairMetrics::of([&policy[0], &policy[1]], [&anchor[0], &anchor[1]], beta));
-        self.loss += losses;
-        self.kl += scored.sums.iter().zip(reference).map(|(policy, anchor)| f64::from(policy - anchor)).sum::<f64>();
-        self.entropy -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+    pub fn add(&mut self, index: usize, scored: &Scored, losses: &Losses, beta: f64, sampled: Option<&[f32]>) {
+        let [chosen, rejected] = &losses.policy;
+        let [ref_chosen, ref_rejected] = &losses.reference;
+        self.metrics.add(&PairMetrics::of([chosen, rejected], [ref_chosen, ref_rejected], beta));
+        self.loss += losses.total;
+        self.pairs += chosen.len();
+        if self.margins.len() <= index {
+            self.margins.resize(index + 1, Vec::new());
+        }
+        self.margins[index].extend(losses.margins().map(|margin| beta * margin));
         if let Some(sampled) = sampled {
             let gap = scored.sums.iter().zip(sampled).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
             *self.gap.get_or_insert(0.0) += gap;
         }
-        self.pairs += scored.sums.len() / 2;
+    }
+
+    /// Adds a micro-batch to the sampled estimates of KL to the reference and of entropy.
+    pub fn add_divergence(&mut self, scored: &Scored, reference: &[Vec<f32>]) {
+        let anchor = reference.iter().map(|logps| sum(logps));
+        self.kl += scored.sums.iter().zip(anchor).map(|(policy, anchor)| f64::from(policy - anchor)).sum::<f64>();
+        self.entropy -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+        self.sequences += scored.sums.len();
     }
 
     /// Writes the means into the step's record.
@@ -52,7 +67,7 @@ impl Trained {
         if self.pairs == 0 {
             return;
         }
-        let (pairs, sequences) = (self.pairs as f64, 2.0 * self.pairs as f64);
+        let (pairs, sequences) = (self.pairs as f64, self.sequences as f64);
         metrics.insert("loss".into(), json!(self.loss / pairs));
         metrics.insert("grad_norm".into(), json!(self.grad_norm));
         metrics.insert("time/optimizer".into(), json!(rounded(self.optimizer_seconds)));
@@ -64,23 +79,46 @@ impl Trained {
         if let Some(gap) = self.gap {
             metrics.insert("collect/logp_gap".into(), json!(gap / sequences));
         }
+        if self.margins.len() > 1 {
+            metrics.insert("ensemble/disagreement".into(), json!(disagreement(&self.margins)));
+        }
     }
+}
+
+/// How far members differ in their implicit reward margins: the standard deviation over members (population),
+/// averaged over pairs. `margins` is `[members][pairs]`.
+fn disagreement(margins: &[Vec<f64>]) -> f64 {
+    let (members, pairs) = (margins.len() as f64, margins.first().map_or(0, Vec::len));
+    let deviation = |pair: usize| {
+        let mean = margins.iter().map(|member| member[pair]).sum::<f64>() / members;
+        (margins.iter().map(|member| (member[pair] - mean).powi(2)).sum::<f64>() / members).sqrt()
+    };
+    (0..pairs).map(deviation).sum::<f64>() / pairs.max(1) as f64
 }
 
 /// What was sampled and how it was judged.
 pub(crate) fn describe_collection(
-    drawn: &[Drawn],
-    judgements: &[Judgement],
+    collected: &[Collected],
+    step: u64,
     pairs: usize,
     metrics: &mut Map<String, Value>,
 ) {
-    let samples: Vec<&Sample> = drawn.iter().flat_map(|drawn| &drawn.samples).collect();
-    let mean = |sum: f64| sum / samples.len().max(1) as f64;
     metrics.insert("collect/pairs".into(), json!(pairs));
-    metrics.insert("collect/length".into(), json!(mean(samples.iter().map(|s| s.tokens.len() as f64).sum())));
-    metrics.insert("collect/distinct".into(), json!(collect::distinct(samples.iter().map(|s| s.text.as_str()))));
-    metrics.insert("val/contain_eos_token".into(), json!(mean(samples.iter().filter(|s| s.eos).count() as f64)));
-    let scores: Vec<[f64; 2]> = judgements.iter().filter_map(|judgement| judgement.scores).collect();
+    let reused = collected.iter().filter(|collected| collected.at != step).count();
+    if reused > 0 {
+        metrics.insert("collect/reused".into(), json!(reused));
+    }
+    let fresh = || collected.iter().filter(|collected| collected.at == step);
+    let samples: Vec<&Sample> = fresh().flat_map(|collected| &collected.drawn.samples).collect();
+    if !samples.is_empty() {
+        let mean = |sum: f64| sum / samples.len() as f64;
+        metrics.insert("collect/length".into(), json!(mean(samples.iter().map(|s| s.tokens.len() as f64).sum())));
+        metrics.insert("collect/distinct".into(), json!(collect::distinct(samples.iter().map(|s| s.text.as_str()))));
+        metrics.insert("val/contain_eos_token".into(), json!(mean(samples.iter().filter(|s| s.eos).count() as f64)));
+    }
+    let scores: Vec<[f64; 2]> = fresh()
+        .filter_map(|Collected { choice, .. }| Some([choice.score(choice.pair[0])?, choice.score(choice.pair[1])?]))
+        .collect();
     if !scores.is_empty() {
         let count = scores.len() as f64;
         let sum: f64 = scores.iter().map(|[a, b]| (a + b) / 2.0).sum();

@@ -54,6 +54,28 @@ impl Trainable {
         Ok((model, leaves))
     }
 
+    /// The adapter, where that is what is trained.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        match self {
+            Self::Lora(adapter) => Some(adapter),
+            Self::Full(_) => None,
+        }
+    }
+
+    /// These values moved by `share` of the way to `target`'s, number by number: `(1 − share)·self + share·target`.
+    ///
+    /// Of an adapter the factors are averaged, not their product: the move keeps the rank, is exact at shares 0 and 1
+    /// and for equal adapters, and in between differs from the mean of the products by `share·(1 − share)·ΔB·ΔA`,
+    /// second order in the distance moved.
+    #[must_use]
+    pub fn moved_towards(&self, target: &Self, share: f64) -> Self {
+        let target = target.parameters();
+        self.with_parameters(self.parameters().map(|name, value| match target.get(name) {
+            Some(goal) => value * (1.0 - share) + goal.clone() * share,
+            None => value,
+        }))
+    }
+
     /// Whether scoring in training is random (LoRA dropout).
     pub fn has_dropout(&self) -> bool {
         matches!(self, Self::Lora(adapter) if adapter.config.lora_dropout > 0.0)

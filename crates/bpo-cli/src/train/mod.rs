@@ -6,7 +6,7 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 
 use bpo_model::Adapter;
-use bpo_train::{Inputs, Outcome, Recipe};
+use bpo_train::{Inputs, Outcome, Recipe, TrainRows};
 use clap::Args;
 
 use self::start::{Identity, Start};
@@ -16,6 +16,7 @@ use crate::{
     embedded,
     failure::{Failure, Kind},
     out::Out,
+    progress::Progress,
     recipe,
     source::{ModelSource, companions},
 };
@@ -83,7 +84,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
         return out.flush();
     }
     progress.say(&format!("run: {}", folder.display()));
-    let inputs = inputs(&recipe, &device)?;
+    let inputs = inputs(&recipe, &device, &progress)?;
     start.settle(&identity(&recipe, globals)?)?;
     let mut watch = watch::Watch::new(progress, globals.device_name());
     match bpo_train::run(&recipe, inputs, &start.dir, &mut watch)? {
@@ -117,26 +118,44 @@ fn drop_foreign_references(table: &mut toml::Table, sets: &[String]) -> bool {
 fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
-    identity.data("prompts", &recipe.prompts, embedded::PROMPTS)?;
+    match &recipe.pairs {
+        Some(pairs) => identity.data("pairs", pairs, embedded::PAIRS)?,
+        None => identity.data("prompts", &recipe.prompts, embedded::PROMPTS)?,
+    }
     if let Some(references) = &recipe.references {
         identity.data("references", references, embedded::EVAL_PROMPTS)?;
     }
     identity.model(&source)?;
     identity.tokenizer(&source, recipe.tokenizer.as_deref().map(Path::new))?;
-    if let Some(adapter) = &recipe.adapter {
-        identity.adapter(Path::new(adapter))?;
+    for (index, adapter) in recipe.adapters().iter().enumerate() {
+        identity.adapter(index, Path::new(adapter))?;
     }
     identity.annotator(&recipe.annotator)?;
     Ok(identity)
 }
 
-fn inputs(recipe: &Recipe, device: &burn::tensor::Device) -> Result<Inputs, Failure> {
+/// Preference pairs where there are such, else prompts.
+fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
+    let pairs = match recipe.pairs.as_deref() {
+        None => {
+            return Ok(TrainRows::Prompts(match recipe.prompts.as_str() {
+                embedded::NAME => bpo_data::read_prompts_from("(embedded prompts)", embedded::PROMPTS)?,
+                path => bpo_data::read_prompts(Path::new(path))?,
+            }));
+        }
+        Some(embedded::NAME) => bpo_data::read_preferences_from("(embedded pairs)", embedded::PAIRS)?,
+        Some(path) => bpo_data::read_preferences(Path::new(path))?,
+    };
+    for (reason, count) in &pairs.skipped {
+        progress.say(&format!("note: {count} pairs left out: {reason}"));
+    }
+    Ok(TrainRows::Pairs(pairs.rows))
+}
+
+fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -> Result<Inputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotate::build(&recipe.annotator, device)?;
-    let prompts = match recipe.prompts.as_str() {
-        embedded::NAME => bpo_data::read_prompts_from("(embedded prompts)", embedded::PROMPTS)?,
-        path => bpo_data::read_prompts(Path::new(path))?,
-    };
+    let rows = rows(recipe, progress)?;
     let references = match recipe.references.as_deref() {
         None => None,
         Some(embedded::NAME) => Some(bpo_data::read_references_from("(embedded references)", embedded::EVAL_PROMPTS)?),
@@ -146,16 +165,14 @@ fn inputs(recipe: &Recipe, device: &burn::tensor::Device) -> Result<Inputs, Fail
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
     let base = source.load_decoder(device)?;
-    let adapter = match &recipe.adapter {
-        Some(dir) => Some(Adapter::from_dir(Path::new(dir), device)?),
-        None => None,
-    };
+    let adapters: Result<Vec<Adapter>, _> =
+        recipe.adapters().iter().map(|dir| Adapter::from_dir(Path::new(dir), device)).collect();
     Ok(Inputs {
         base,
         base_name: source.base_name(),
-        adapter,
+        adapters: adapters?,
         tokenizer,
-        prompts,
+        rows,
         references,
         annotator,
         companions: companions(&source, own_tokenizer)?,

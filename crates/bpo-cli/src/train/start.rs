@@ -156,10 +156,11 @@ impl Identity {
         Ok(())
     }
 
-    /// The two files of an adapter.
-    pub fn adapter(&mut self, dir: &Path) -> Result<(), Failure> {
+    /// The two files of an adapter, the `index`th the run starts from.
+    pub fn adapter(&mut self, index: usize, dir: &Path) -> Result<(), Failure> {
+        let what = if index == 0 { "adapter".to_owned() } else { format!("adapter {index}") };
         for name in ["adapter_config.json", "adapter_model.safetensors"] {
-            self.file(&format!("adapter {name}"), &dir.join(name))?;
+            self.file(&format!("{what} {name}"), &dir.join(name))?;
         }
         Ok(())
     }

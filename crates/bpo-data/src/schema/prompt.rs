@@ -21,7 +21,7 @@ pub(crate) fn prompt(row: &Object) -> Result<(Prompt, Option<String>), String> {
     }
     let reference = match response(row)? {
         Some(text) => Some(text),
-        None => answer,
+        None => answer.or(chosen_text(row)?),
     };
     Ok((prompt, reference))
 }

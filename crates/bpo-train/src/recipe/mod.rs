@@ -1,72 +1,19 @@
 //! Recipes of preference runs.
+mod checks;
+mod kinds;
 mod sft;
 
+pub use kinds::{CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Reference};
 pub use sft::SftRecipe;
 
-use bpo_annotate::AnnotatorConfig;
+use bpo_annotate::{AnnotatorConfig, TieRule};
 use bpo_data::{Limits, Truncation};
-use bpo_loss::{LossType, Objective};
-use bpo_model::LoraConfig;
-use bpo_sampler::Sampling;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use bpo_loss::{FDivergence, LossType, Objective, Term};
+use bpo_model::{AdapterMerge, LoraConfig};
+use bpo_sampler::{PairSelection, Sampling};
+use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, Error, LearningRate};
-
-/// How often training data is collected with a fresh behaviour policy: the paper's F.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CollectionPhases {
-    /// F phases; 1 is offline.
-    Count(u64),
-    /// F = T: a refresh before every step.
-    EveryStep,
-}
-
-impl<'de> Deserialize<'de> for CollectionPhases {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Count(u64),
-            Text(String),
-        }
-        match Written::deserialize(deserializer) {
-            Ok(Written::Count(count)) if count > 0 => Ok(Self::Count(count)),
-            Ok(Written::Text(text)) if text == "T" => Ok(Self::EveryStep),
-            _ => Err(serde::de::Error::custom("collection_phases must be a whole number from 1 or \"T\"")),
-        }
-    }
-}
-
-impl Serialize for CollectionPhases {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Count(count) => serializer.serialize_u64(*count),
-            Self::EveryStep => serializer.serialize_str("T"),
-        }
-    }
-}
-
-/// What the policy is measured against in the loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reference {
-    /// The behaviour policy, which sampled the pair: this makes it BPO.
-    Behaviour,
-    /// The policy the run started from: online DPO.
-    Initial,
-}
-
-/// Course of the learning rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LrScheduler {
-    /// Stays at its peak.
-    Constant,
-    /// Falls linearly to 0.
-    Linear,
-    /// Falls to 0 along half a cosine.
-    Cosine,
-}
+use crate::{AdamWConfig, Error, LearningRate, update::Criterion};
 
 /// Everything that decides a preference-optimisation run. Keys are TRL's where TRL has them; an
 /// unknown key is an error.
@@ -78,11 +25,14 @@ pub struct Recipe {
     /// Tokenizer directory; the model's unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
-    /// PEFT adapter to start from instead of a new one.
+    /// PEFT adapter to start from instead of a new one; a list has one for each member of an ensemble.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<String>,
+    pub adapter: Option<OneOrMany<String>>,
     /// Prompts to sample from.
     pub prompts: String,
+    /// Preference pairs to train on instead of sampled ones; their prompts take the place of `prompts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<String>,
     /// Held-out prompts with reference texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub references: Option<String>,
@@ -94,14 +44,34 @@ pub struct Recipe {
     /// Decides every random choice.
     pub seed: u64,
 
-    /// `sigmoid` (DPO), `hinge` (SLiC) or `ipo`.
-    pub loss_type: String,
+    /// `sigmoid` (DPO), `hinge` (SLiC), `ipo` or another of [`LossType::ALL`]; a list is added up.
+    pub loss_type: OneOrMany<String>,
+    /// Factors of the losses of a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_weights: Option<Vec<f64>>,
     /// Strength of the pull towards the reference.
     pub beta: f64,
     /// Assumed share of flipped labels.
     pub label_smoothing: f64,
     /// IPO on length-averaged log-probs.
     pub ipo_length_norm: bool,
+    /// Temperature of the `discopop` loss.
+    pub discopop_tau: f64,
+    /// The divergence that holds the policy near its reference.
+    pub f_divergence_type: FDivergenceType,
+    /// α of `alpha_divergence`.
+    pub f_alpha_divergence_coef: f64,
+    /// LD-DPO: weight of the tokens beyond the shorter completion's length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ld_alpha: Option<f64>,
+    /// WPO: weigh pairs by how likely the policy is to write them.
+    pub use_weighting: bool,
+    /// OPTune: weigh pairs by σ(β₂ · score gap).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optune_beta2: Option<f64>,
+    /// SELM: weight of the optimism bonus on a greedy response, which is then also a candidate of the pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selm_alpha: Option<f64>,
     /// Score subtracted from completions cut before EOS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing_eos_penalty: Option<f64>,
@@ -110,6 +80,14 @@ pub struct Recipe {
     pub collection_phases: CollectionPhases,
     /// What the loss measures against.
     pub reference: Reference,
+    /// `ema`: how far the reference moves towards the policy at a time.
+    pub ref_model_mixup_alpha: f64,
+    /// `ema`: steps between its moves.
+    pub ref_model_sync_steps: u64,
+    /// LoRA members trained on the same pairs; the policy is their merge.
+    pub ensemble_size: usize,
+    /// How members are merged: `mean`, `concat`, `svd:R` or `peft_linear`.
+    pub ensemble_merge: AdapterMerge,
 
     /// Steps; 0 means `num_train_epochs` decides.
     pub max_steps: u64,
@@ -121,6 +99,15 @@ pub struct Recipe {
     pub gradient_accumulation_steps: usize,
     /// Completions sampled per prompt; a pair needs two.
     pub samples_per_prompt: usize,
+    /// Which two of them make the pair.
+    pub pair_selection: PairSelection,
+    /// Weight of the members' spread in the `ucb_` selections.
+    pub ucb_gamma: f64,
+    /// What happens to a tie: `drop`, or the `first` or the `second` response counts as better.
+    pub ties: TieRule,
+    /// OPTune: share of the prompts seen before, those of the lowest scores, that are answered anew in a phase; the
+    /// others train on the pairs they have.
+    pub regenerate_fraction: f64,
 
     /// Completions are cut after this many tokens.
     pub max_new_tokens: usize,
@@ -175,6 +162,8 @@ pub struct Recipe {
     pub per_device_eval_batch_size: usize,
     /// Temperature of evaluation; 0 is greedy.
     pub eval_temperature: f64,
+    /// Steps between evaluations; 0 for only the first and the last.
+    pub eval_steps: u64,
 }
 
 impl Default for Recipe {
@@ -185,6 +174,7 @@ impl Default for Recipe {
             tokenizer: None,
             adapter: None,
             prompts: "embedded".into(),
+            pairs: None,
             references: None,
             apply_chat_template: false,
             annotator: bpo_annotate::AnnotatorConfig {
@@ -192,18 +182,34 @@ impl Default for Recipe {
                 both_orders: false,
             },
             seed: 42,
-            loss_type: objective.loss_type.to_string(),
+            loss_type: LossType::default().to_string().as_str().into(),
+            loss_weights: None,
             beta: objective.beta,
             label_smoothing: objective.label_smoothing,
             ipo_length_norm: objective.ipo_length_norm,
+            discopop_tau: objective.discopop_tau,
+            f_divergence_type: FDivergenceType::default(),
+            f_alpha_divergence_coef: 0.5,
+            ld_alpha: None,
+            use_weighting: false,
+            optune_beta2: None,
+            selm_alpha: None,
             missing_eos_penalty: None,
             collection_phases: CollectionPhases::Count(2),
             reference: Reference::Behaviour,
+            ref_model_mixup_alpha: 0.6,
+            ref_model_sync_steps: 512,
+            ensemble_size: 1,
+            ensemble_merge: AdapterMerge::Mean,
             max_steps: 0,
             num_train_epochs: 1.0,
             per_device_train_batch_size: 8,
             gradient_accumulation_steps: 1,
             samples_per_prompt: 2,
+            pair_selection: PairSelection::FirstTwo,
+            ucb_gamma: 1.0,
+            ties: TieRule::Drop,
+            regenerate_fraction: 1.0,
             max_new_tokens: 64,
             max_prompt_length: 512,
             truncation: Truncation::Drop,
@@ -229,91 +235,64 @@ impl Default for Recipe {
             eval_size: 64,
             per_device_eval_batch_size: 32,
             eval_temperature: 1.0,
+            eval_steps: 0,
         }
     }
 }
 
 impl Recipe {
-    /// Checks what no type can.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming the key.
-    pub fn validate(&self) -> Result<(), Error> {
-        self.objective()?;
-        self.sampling(self.temperature).validate()?;
-        self.sampling(self.eval_temperature).validate()?;
-        let positive = [
-            ("per_device_train_batch_size", self.per_device_train_batch_size),
-            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
-            ("per_device_eval_batch_size", self.per_device_eval_batch_size),
-            ("max_new_tokens", self.max_new_tokens),
-            ("max_prompt_length", self.max_prompt_length),
-            ("lora_r", self.lora_r),
-        ];
-        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(Error::Recipe(format!("{key} must be at least 1")));
-        }
-        if self.samples_per_prompt != 2 {
-            return Err(Error::Recipe(format!("samples_per_prompt = {}: a pair needs 2", self.samples_per_prompt)));
-        }
-        if self.max_steps == 0 && self.num_train_epochs <= 0.0 {
-            return Err(Error::Recipe("max_steps and num_train_epochs are both 0: nothing to do".into()));
-        }
-        if let Some(penalty) = self.missing_eos_penalty.filter(|penalty| !penalty.is_finite()) {
-            return Err(Error::Recipe(format!("missing_eos_penalty = {penalty} must be a finite number")));
-        }
-        if self.learning_rate > 1.0 {
-            let rate = self.learning_rate;
-            return Err(Error::Recipe(format!("learning_rate = {rate}: above 1 every weight is lost in one step")));
-        }
-        if self.temperature == 0.0 {
-            return Err(Error::Recipe("temperature = 0 samples the same completion twice: no pair".into()));
-        }
-        if self.save_steps == 0 {
-            return Err(Error::Recipe("save_steps must be at least 1".into()));
-        }
-        if !self.use_peft && self.adapter.is_some() {
-            return Err(Error::Recipe("adapter has no effect with use_peft = false".into()));
-        }
-        self.check_numbers()
-    }
-
-    fn check_numbers(&self) -> Result<(), Error> {
-        let at_least_zero = [
-            ("learning_rate", self.learning_rate),
-            ("weight_decay", self.weight_decay),
-            ("max_grad_norm", self.max_grad_norm),
-            ("num_train_epochs", self.num_train_epochs),
-            ("adam_epsilon", self.adam_epsilon),
-        ];
-        if let Some((key, value)) = at_least_zero.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
-            return Err(Error::Recipe(format!("{key} = {value} must be a finite number, 0 or above")));
-        }
-        let shares = [
-            ("lora_dropout", self.lora_dropout),
-            ("warmup_ratio", self.warmup_ratio),
-            ("adam_beta1", self.adam_beta1),
-            ("adam_beta2", self.adam_beta2),
-        ];
-        match shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share)) {
-            Some((key, value)) => Err(Error::Recipe(format!("{key} = {value} must lie in [0, 1)"))),
-            None => Ok(()),
-        }
-    }
-
     /// The loss.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for an unknown `loss_type`, [`Error::Loss`] for a bad hyper-parameter.
+    /// [`Error::Recipe`] for an unknown `loss_type` or a wrong number of weights, [`Error::Loss`] for a bad
+    /// hyper-parameter.
     pub fn objective(&self) -> Result<Objective, Error> {
         let objective = Objective {
-            loss_type: self.loss_type.parse::<LossType>().map_err(Error::Recipe)?,
+            terms: self.terms()?,
             beta: self.beta,
             label_smoothing: self.label_smoothing,
             ipo_length_norm: self.ipo_length_norm,
+            discopop_tau: self.discopop_tau,
+            bco_delta: 0.0,
+            divergence: match self.f_divergence_type {
+                FDivergenceType::ReverseKl => FDivergence::ReverseKl,
+                FDivergenceType::ForwardKl => FDivergence::ForwardKl,
+                FDivergenceType::JsDivergence => FDivergence::JsDivergence,
+                FDivergenceType::AlphaDivergence => {
+                    FDivergence::AlphaDivergence { coefficient: self.f_alpha_divergence_coef }
+                }
+            },
         };
         objective.validate()?;
         Ok(objective)
+    }
+
+    /// The loss with the weights and bonuses of its procedure.
+    ///
+    /// # Errors
+    /// As [`Recipe::objective`].
+    pub(crate) fn criterion(&self) -> Result<Criterion, Error> {
+        Ok(Criterion {
+            objective: self.objective()?,
+            ld_alpha: self.ld_alpha,
+            use_weighting: self.use_weighting,
+            optune_beta2: self.optune_beta2,
+            selm_alpha: self.selm_alpha,
+        })
+    }
+
+    fn terms(&self) -> Result<Vec<Term>, Error> {
+        let losses = self.loss_type.as_slice();
+        let weights = self.loss_weights.clone().unwrap_or_else(|| vec![1.0; losses.len()]);
+        if weights.len() != losses.len() || losses.is_empty() {
+            let (losses, weights) = (losses.len(), weights.len());
+            return Err(Error::Recipe(format!("loss_type names {losses} losses, loss_weights has {weights} numbers")));
+        }
+        let term = |(name, weight): (&String, f64)| {
+            let loss_type = name.parse::<LossType>().map_err(Error::Recipe)?;
+            Ok(Term { loss_type, weight })
+        };
+        losses.iter().zip(weights).map(term).collect()
     }
 
     /// How tokens are chosen at `temperature`.
@@ -322,6 +301,11 @@ impl Recipe {
             return Sampling::greedy();
         }
         Sampling { temperature, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p }
+    }
+
+    /// The adapters to start from, as written.
+    pub fn adapters(&self) -> &[String] {
+        self.adapter.as_ref().map_or(&[], OneOrMany::as_slice)
     }
 
     /// A new adapter's shape.
@@ -400,8 +384,13 @@ mod tests {
         let document = std::fs::read_to_string(path).unwrap();
         let train = serde_json::to_value(Recipe {
             tokenizer: Some(String::new()),
-            adapter: Some(String::new()),
+            adapter: Some("".into()),
             references: Some(String::new()),
+            pairs: Some(String::new()),
+            loss_weights: Some(Vec::new()),
+            ld_alpha: Some(1.0),
+            optune_beta2: Some(1.0),
+            selm_alpha: Some(0.001),
             missing_eos_penalty: Some(0.0),
             ..Recipe::default()
         });

@@ -2,7 +2,7 @@ use std::{cell::Cell, path::Path};
 
 use bpo_annotate::{Item, Scored, scorer_from};
 use bpo_store::RunDir;
-use bpo_train::{CollectionPhases, Error, Inputs, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, run};
+use bpo_train::{CollectionPhases, Error, Inputs, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, TrainRows, run};
 use serde_json::{Map, Value};
 
 use crate::tiny::{inputs, recipe};
@@ -179,7 +179,8 @@ fn an_annotator_that_abstains_too_often_stops_the_run_and_its_answers_are_asked_
 fn a_prompt_that_comes_twice_in_a_step_is_sampled_anew() {
     let dir = tempfile::tempdir().unwrap();
     let mut inputs = inputs();
-    inputs.prompts.truncate(1);
+    let TrainRows::Prompts(prompts) = &mut inputs.rows else { panic!("prompts") };
+    prompts.truncate(1);
     let recipe = Recipe { eval_size: 0, max_steps: 1, ..recipe() };
     run(&recipe, inputs, &RunDir::open(&dir.path().join("run")).unwrap(), &mut Silent).unwrap();
     let distinct = metrics(&dir.path().join("run"))[0]["collect/distinct"].as_f64().unwrap();

@@ -2,7 +2,7 @@
 use bpo_annotate::{Annotator, Item, Scored, scorer_from};
 use bpo_data::{Prompt, PromptRow, Tokenizer};
 use bpo_model::{Adapter, Decoder, DecoderConfig, LoraConfig};
-use bpo_train::{Inputs, Recipe, Trainable};
+use bpo_train::{Inputs, Recipe, TrainRows, Trainable};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::json;
 
@@ -87,9 +87,9 @@ pub fn inputs() -> Inputs {
     Inputs {
         base: model(json!({})),
         base_name: "tiny".into(),
-        adapter: None,
+        adapters: Vec::new(),
         tokenizer: tokenizer(),
-        prompts,
+        rows: TrainRows::Prompts(prompts),
         references: None,
         annotator: annotator(),
         companions: Vec::new(),

@@ -1,0 +1,180 @@
+//! What no type can check: domains of numbers, and keys that would have no effect.
+use bpo_sampler::PairSelection;
+
+use super::{FDivergenceType, Recipe, Reference};
+use crate::Error;
+
+impl Recipe {
+    /// Checks what no type can.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the key.
+    pub fn validate(&self) -> Result<(), Error> {
+        let objective = self.objective()?;
+        self.sampling(self.temperature).validate()?;
+        self.sampling(self.eval_temperature).validate()?;
+        let positive = [
+            ("per_device_train_batch_size", self.per_device_train_batch_size),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
+            ("per_device_eval_batch_size", self.per_device_eval_batch_size),
+            ("max_new_tokens", self.max_new_tokens),
+            ("max_prompt_length", self.max_prompt_length),
+            ("lora_r", self.lora_r),
+            ("ensemble_size", self.ensemble_size),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(Error::Recipe(format!("{key} must be at least 1")));
+        }
+        if self.samples_per_prompt < 2 && self.pairs.is_none() {
+            return Err(Error::Recipe(format!("samples_per_prompt = {}: a pair needs 2", self.samples_per_prompt)));
+        }
+        if self.max_steps == 0 && self.num_train_epochs <= 0.0 {
+            return Err(Error::Recipe("max_steps and num_train_epochs are both 0: nothing to do".into()));
+        }
+        if let Some(penalty) = self.missing_eos_penalty.filter(|penalty| !penalty.is_finite()) {
+            return Err(Error::Recipe(format!("missing_eos_penalty = {penalty} must be a finite number")));
+        }
+        if self.learning_rate > 1.0 {
+            let rate = self.learning_rate;
+            return Err(Error::Recipe(format!("learning_rate = {rate}: above 1 every weight is lost in one step")));
+        }
+        if self.temperature == 0.0 {
+            return Err(Error::Recipe("temperature = 0 samples the same completion twice: no pair".into()));
+        }
+        if self.save_steps == 0 {
+            return Err(Error::Recipe("save_steps must be at least 1".into()));
+        }
+        if !self.use_peft && self.adapter.is_some() {
+            return Err(Error::Recipe("adapter has no effect with use_peft = false".into()));
+        }
+        if objective.is_batch_coupled() && self.gradient_accumulation_steps > 1 && self.lora_dropout > 0.0 {
+            let loss = &self.loss_type;
+            return Err(Error::Recipe(format!(
+                "loss_type {loss} couples all pairs of a step, which are then scored twice: set lora_dropout = 0 or \
+                 gradient_accumulation_steps = 1"
+            )));
+        }
+        self.check_numbers()?;
+        self.check_procedure()?;
+        self.refuse_unused()
+    }
+
+    /// Combinations that no procedure has.
+    fn check_procedure(&self) -> Result<(), Error> {
+        let refuse = |reason: &str| Err(Error::Recipe(reason.into()));
+        let ucb = self.pair_selection.needs_members();
+        let offline = self.pairs.is_some();
+        if self.ensemble_size > 1 && !self.use_peft {
+            return refuse("ensemble_size needs use_peft = true: members are LoRA adapters on one base");
+        }
+        if ucb && self.ensemble_size < 2 {
+            return refuse("pair_selection by members needs ensemble_size of at least 2");
+        }
+        if (offline || self.selm_alpha.is_some()) && self.pair_selection != PairSelection::FirstTwo {
+            return refuse("pair_selection has no effect: with pairs or selm_alpha the candidates are given");
+        }
+        if offline && self.regenerate_fraction < 1.0 {
+            return refuse("regenerate_fraction has no effect with pairs: nothing is sampled");
+        }
+        if offline && self.optune_beta2.is_some() && self.selm_alpha.is_none() {
+            return refuse("optune_beta2 needs scores, and the pairs of a file have none");
+        }
+        if self.regenerate_fraction < 1.0 && (self.selm_alpha.is_some() || ucb) {
+            return refuse("regenerate_fraction cannot be combined with selm_alpha or a selection by members");
+        }
+        if self.use_weighting && self.loss_type.as_slice().iter().all(|loss| loss == "sft") {
+            return refuse("use_weighting needs a loss of pairs");
+        }
+        Ok(())
+    }
+
+    /// A key that is set and read by nothing is a misunderstanding, not a preference.
+    fn refuse_unused(&self) -> Result<(), Error> {
+        let default = Self::default();
+        let has_loss = |name: &str| self.loss_type.as_slice().iter().any(|loss| loss == name);
+        let ema = self.reference == Reference::Ema;
+        let alpha = self.f_divergence_type == FDivergenceType::AlphaDivergence;
+        let samples = self.pairs.is_none();
+        let keys = [
+            ("discopop_tau", self.discopop_tau != default.discopop_tau, has_loss("discopop"), "loss_type discopop"),
+            (
+                "f_alpha_divergence_coef",
+                self.f_alpha_divergence_coef != default.f_alpha_divergence_coef,
+                alpha,
+                "f_divergence_type = \"alpha_divergence\"",
+            ),
+            ("ipo_length_norm", !self.ipo_length_norm, has_loss("ipo"), "loss_type ipo"),
+            (
+                "ref_model_mixup_alpha",
+                self.ref_model_mixup_alpha != default.ref_model_mixup_alpha,
+                ema,
+                "reference = \"ema\"",
+            ),
+            (
+                "ref_model_sync_steps",
+                self.ref_model_sync_steps != default.ref_model_sync_steps,
+                ema,
+                "reference = \"ema\"",
+            ),
+            (
+                "ensemble_merge",
+                self.ensemble_merge != default.ensemble_merge,
+                self.ensemble_size > 1,
+                "ensemble_size of at least 2",
+            ),
+            (
+                "ucb_gamma",
+                self.ucb_gamma != default.ucb_gamma,
+                self.pair_selection.needs_members(),
+                "a pair_selection by members",
+            ),
+            ("samples_per_prompt", self.samples_per_prompt != default.samples_per_prompt, samples, "no pairs"),
+            ("missing_eos_penalty", self.missing_eos_penalty.is_some(), samples, "sampled completions, not pairs"),
+        ];
+        match keys.into_iter().find(|(_, is_set, is_read, _)| *is_set && !is_read) {
+            Some((key, _, _, needs)) => Err(Error::Recipe(format!("{key} has no effect: it needs {needs}"))),
+            None if self.samples_per_prompt > 2 && self.pair_selection == PairSelection::FirstTwo => {
+                Err(Error::Recipe("samples_per_prompt above 2 needs a pair_selection, such as best_worst".into()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_numbers(&self) -> Result<(), Error> {
+        let at_least_zero = [
+            ("learning_rate", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("max_grad_norm", self.max_grad_norm),
+            ("num_train_epochs", self.num_train_epochs),
+            ("adam_epsilon", self.adam_epsilon),
+            ("ucb_gamma", self.ucb_gamma),
+            ("optune_beta2", self.optune_beta2.unwrap_or(0.0)),
+            ("selm_alpha", self.selm_alpha.unwrap_or(0.0)),
+            ("ld_alpha", self.ld_alpha.unwrap_or(0.0)),
+        ];
+        if let Some((key, value)) = at_least_zero.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
+            return Err(Error::Recipe(format!("{key} = {value} must be a finite number, 0 or above")));
+        }
+        let shares = [
+            ("lora_dropout", self.lora_dropout),
+            ("warmup_ratio", self.warmup_ratio),
+            ("adam_beta1", self.adam_beta1),
+            ("adam_beta2", self.adam_beta2),
+        ];
+        if !(self.regenerate_fraction > 0.0 && self.regenerate_fraction <= 1.0) {
+            let share = self.regenerate_fraction;
+            return Err(Error::Recipe(format!("regenerate_fraction = {share} must lie in (0, 1]")));
+        }
+        if !(self.ref_model_mixup_alpha > 0.0 && self.ref_model_mixup_alpha <= 1.0) {
+            let share = self.ref_model_mixup_alpha;
+            return Err(Error::Recipe(format!("ref_model_mixup_alpha = {share} must lie in (0, 1]")));
+        }
+        if self.ref_model_sync_steps == 0 {
+            return Err(Error::Recipe("ref_model_sync_steps must be at least 1".into()));
+        }
+        match shares.into_iter().find(|(_, share)| !(0.0..1.0).contains(share)) {
+            Some((key, value)) => Err(Error::Recipe(format!("{key} = {value} must lie in [0, 1)"))),
+            None => Ok(()),
+        }
+    }
+}
