@@ -1,4 +1,7 @@
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::bpo::{arg, bpo, bpo_reading, fixture, json};
 
@@ -64,4 +67,71 @@ fn an_adapter_whose_base_is_elsewhere_asks_for_the_model() {
     fs::write(dir.path().join("adapter_config.json"), config.to_string()).unwrap();
     let out = dir.path().join("out");
     bpo(&["merge", "--adapter", arg(dir.path()), "--out", arg(&out)]).refused(2, &["org/model", "--model"]);
+}
+
+/// The fixture's adapter with another `lora_alpha`.
+fn with_alpha(adapter: &Path, alpha: i64, to: &Path) -> PathBuf {
+    fs::create_dir_all(to).unwrap();
+    let mut config = json(&adapter.join("adapter_config.json"));
+    config["lora_alpha"] = alpha.into();
+    fs::write(to.join("adapter_config.json"), config.to_string()).unwrap();
+    fs::copy(adapter.join("adapter_model.safetensors"), to.join("adapter_model.safetensors")).unwrap();
+    to.to_path_buf()
+}
+
+#[test]
+fn several_adapters_become_one_or_one_model_that_score_as_their_mean() {
+    for name in ["llama-tied", "qwen3"] {
+        let adapter = fixture(&format!("peft/{name}-lora"));
+        let (Some(model), Some(adapter)) = (fixture(&format!("arch/{name}")), adapter) else { continue };
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let [a, b] = [(12, "a"), (24, "b")].map(|(alpha, name)| with_alpha(&adapter, alpha, &path(name)));
+        let model = ["--model", arg(&model)];
+        let expected = |alpha| {
+            let adapter = with_alpha(&adapter, alpha, &path("expected"));
+            logps(&[&model[..], &["--adapter", arg(&adapter)]].concat())
+        };
+        let merge = |options: &[&str], expected: &[f64]| {
+            let out = path("out");
+            let adapters = ["--adapter", arg(&a), "--adapter", arg(&b), "--out", arg(&out), "--force"];
+            let run = bpo(&[&["merge"], &model[..], &adapters, options].concat());
+            run.succeeded();
+            assert_eq!(run.stdout.trim(), arg(&out));
+            assert!(run.stderr.contains("spread of the adapters 3.333e-1"), "{}", run.stderr);
+            let scored = if options.contains(&"--adapter-only") {
+                logps(&[&model[..], &["--adapter", arg(&out)]].concat())
+            } else {
+                logps(&["--model", arg(&out)])
+            };
+            for (found, expected) in scored.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-4, "{name} {options:?}: {found} {expected}");
+            }
+            fs::remove_dir_all(out).unwrap();
+            run.stderr
+        };
+        let mean = expected(18);
+        merge(&["--dtype", "float32"], &mean);
+        for method in ["mean", "concat", "svd:4"] {
+            merge(&["--method", method, "--adapter-only"], &mean);
+        }
+        merge(&["--weights", "0.75,0.25", "--adapter-only"], &expected(15));
+        let told = merge(&["--method", "peft_linear", "--weights", "0,1", "--adapter-only"], &expected(24));
+        assert!(told.contains("peft_linear of 2: relative error 0.000e0"), "{told}");
+    }
+}
+
+#[test]
+fn an_ensemble_that_makes_no_sense_is_refused() {
+    let out = ["merge", "--out", "x"];
+    let refused = |args: &[&str], code, words: &[&str]| bpo(&[&out[..], args].concat()).refused(code, words);
+    refused(&["--adapter", "a", "--method", "median"], 2, &["median", "peft_linear"]);
+    refused(&["--adapter", "a", "--method", "svd:0"], 2, &["svd:0", "from 1"]);
+    refused(&["--adapter", "a", "--adapter-only", "--dtype", "float16"], 2, &["--dtype"]);
+    refused(&["--model", "m", "--adapter-only"], 2, &["--adapter"]);
+    refused(&["--adapter", "a", "--adapter-only", "--model", "m", "--weights", "0.5,0.5"], 2, &["2 for 1"]);
+    let (Some(a), Some(b)) = (fixture("peft/llama-tied-lora"), fixture("peft/qwen3-lora")) else { return };
+    let both = ["--adapter", arg(&a), "--adapter", arg(&b), "--adapter-only"];
+    refused(&both, 2, &["llama-tied", "qwen3", "--model"]);
+    refused(&[&both[..], &["--model", "m", "--method", "svd:2"]].concat(), 3, &["first has"]);
 }

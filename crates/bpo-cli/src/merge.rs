@@ -1,10 +1,11 @@
-//! `bpo merge`: folds an adapter into its model and writes a Hugging Face directory.
+//! `bpo merge`: folds adapters into their model and writes a Hugging Face directory, or merges them into one.
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use bpo_model::{WeightDtype, write_model};
+use bpo_model::{Adapter, AdapterMerge, WeightDtype, adapter_spread, merge_adapters, write_model};
+use burn::tensor::Device;
 use clap::Args;
 use serde_json::Value;
 
@@ -16,19 +17,37 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-Example:
-  bpo merge --adapter runs/happy/adapter --out ./happy-model --dtype bfloat16";
+Examples:
+  bpo merge --adapter runs/happy/adapter --out ./happy-model --dtype bfloat16
+  bpo merge --adapter a --adapter b --weights 0.7,0.3 --out ./ensemble-model
+  bpo merge --adapter a --adapter b --method svd:16 --adapter-only --out ./ensemble
 
-/// Fold an adapter into its model and write a Hugging Face directory
+Methods (D_k: what adapter k adds to a weight, its scaling included):
+  mean         the sum of w_k D_k, exactly
+  concat       the same as stacked factors, of the sum of the ranks (PEFT's \"cat\")
+  svd:R        its best approximation of rank R; the error is reported
+  peft_linear  factors summed with the roots of the weights, as the authors of BPO do (PEFT's
+               \"linear\"): not a mean, K equal adapters give K times one of them";
+
+/// Fold adapters into their model and write a Hugging Face directory, or merge them into one adapter
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Language model: a Hugging Face directory, or `embedded` [default: the adapter's base model]
+    /// Language model: a Hugging Face directory, or `embedded` [default: the adapters' base model]
     #[arg(long, value_name = "DIR", required_unless_present = "adapter")]
     pub model: Option<ModelSource>,
-    /// PEFT adapter; without one, the model is copied, with --dtype converted
+    /// PEFT adapter, once for each; without one, the model is copied, with --dtype converted
     #[arg(long, value_name = "DIR")]
-    pub adapter: Option<PathBuf>,
+    pub adapter: Vec<PathBuf>,
+    /// How several adapters become one: mean, concat, svd:R or peft_linear
+    #[arg(long, value_name = "METHOD", default_value_t, requires = "adapter")]
+    pub method: AdapterMerge,
+    /// Weight of each --adapter, in their order [default: 1/K each]
+    #[arg(long, value_name = "W,W,…", value_delimiter = ',', allow_hyphen_values = true, requires = "adapter")]
+    pub weights: Vec<f64>,
+    /// Write the merged adapter, a PEFT folder, instead of a model
+    #[arg(long, requires = "adapter", conflicts_with = "dtype")]
+    pub adapter_only: bool,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -46,48 +65,114 @@ fn dtype(name: &str) -> Result<WeightDtype, String> {
 
 /// Merges and writes.
 pub fn run(args: &MergeArgs, globals: &Globals) -> Result<(), Failure> {
-    let model = match (&args.model, &args.adapter) {
-        (Some(model), _) => model.clone(),
-        (None, Some(adapter)) => base_model(adapter)?,
-        (None, None) => return Err(Failure::usage("--model is needed where there is no --adapter")),
-    };
-    check_target(args, &model)?;
-    let decoder = model.load_with_adapter(args.adapter.as_deref(), &globals.device()?)?;
-    let dtype = match args.dtype {
-        Some(dtype) => dtype,
-        None => model.dtype()?.unwrap_or(WeightDtype::F32),
-    };
-    let mut files = write_model(&decoder, dtype)?.to_vec();
-    files.extend(model.companions()?);
+    let files = if args.adapter_only { adapter_files(args, globals)? } else { model_files(args, globals)? };
     write(&args.out, &files)?;
     let mut out = Out::new();
     out.line(&args.out.display().to_string())?;
     out.flush()
 }
 
-/// The model an adapter says it was trained on.
-fn base_model(adapter: &Path) -> Result<ModelSource, Failure> {
-    let path = adapter.join("adapter_config.json");
-    let bytes = fs::read(&path).map_err(|error| io_failure(&path, &error))?;
-    let config: Value =
-        serde_json::from_slice(&bytes).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
-    let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default();
+/// The model, everything folded in, and what lies beside it.
+fn model_files(args: &MergeArgs, globals: &Globals) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+    let model = match &args.model {
+        Some(model) => model.clone(),
+        None => base_model(&args.adapter)?,
+    };
+    check_target(args, Some(&model))?;
+    let device = globals.device()?;
+    let mut decoder = model.load_decoder(&device)?;
+    if let Some(adapter) = merged_adapter(args, &device, globals)? {
+        decoder = decoder.with_adapter(&adapter, 0.0)?;
+    }
+    let dtype = match args.dtype {
+        Some(dtype) => dtype,
+        None => model.dtype()?.unwrap_or(WeightDtype::F32),
+    };
+    let mut files = write_model(&decoder, dtype)?.to_vec();
+    files.extend(model.companions()?);
+    Ok(files)
+}
+
+/// The merged adapter; no model is read for it.
+fn adapter_files(args: &MergeArgs, globals: &Globals) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+    check_target(args, args.model.as_ref())?;
+    let base = match &args.model {
+        Some(model) => model.base_name(),
+        None => base_name(&args.adapter)?,
+    };
+    match merged_adapter(args, &globals.device()?, globals)? {
+        Some(adapter) => Ok(adapter.to_peft(&base)?.to_vec()),
+        None => Err(Failure::usage("--adapter-only needs an --adapter")),
+    }
+}
+
+/// All adapters as one; `None` without any.
+fn merged_adapter(args: &MergeArgs, device: &Device, globals: &Globals) -> Result<Option<Adapter>, Failure> {
+    let count = args.adapter.len();
+    if count == 0 {
+        return Ok(None);
+    }
+    let weights = if args.weights.is_empty() { vec![1.0 / count as f64; count] } else { args.weights.clone() };
+    if weights.len() != count {
+        return Err(Failure::usage(format!("--weights: {} for {count} adapters", weights.len())));
+    }
+    let members = args.adapter.iter().map(|dir| Adapter::from_dir(dir, device)).collect::<Result<Vec<_>, _>>()?;
+    let members: Vec<&Adapter> = members.iter().collect();
+    let merged = merge_adapters(&members, &weights, args.method)?;
+    if count > 1 || merged.error > 0.0 {
+        globals.progress().say(&format!(
+            "{} of {count}: relative error {:.3e}; spread of the adapters {:.3e}",
+            args.method,
+            merged.error,
+            adapter_spread(&members)?
+        ));
+    }
+    Ok(Some(merged.adapter))
+}
+
+/// The model that all adapters say they were trained on.
+fn base_model(adapters: &[PathBuf]) -> Result<ModelSource, Failure> {
+    let base = base_name(adapters)?;
     match base.parse() {
         Ok(ModelSource::Dir(dir)) if !dir.is_dir() => Err(Failure::usage(format!(
             "{} names the base model \"{base}\", which is no folder here; give it with --model",
-            path.display()
+            adapters.first().map(|adapter| config_path(adapter).display().to_string()).unwrap_or_default()
         ))),
         Ok(source) => Ok(source),
     }
 }
 
+/// The `base_model_name_or_path` that all adapters share.
+fn base_name(adapters: &[PathBuf]) -> Result<String, Failure> {
+    let names = adapters.iter().map(|adapter| named_base(adapter)).collect::<Result<Vec<_>, _>>()?;
+    match names.iter().find(|name| **name != names[0]) {
+        Some(other) => Err(Failure::usage(format!(
+            "the adapters name the base models \"{}\" and \"{other}\"; say which with --model",
+            names[0]
+        ))),
+        None => Ok(names.into_iter().next().unwrap_or_default()),
+    }
+}
+
+fn named_base(adapter: &Path) -> Result<String, Failure> {
+    let path = config_path(adapter);
+    let bytes = fs::read(&path).map_err(|error| io_failure(&path, &error))?;
+    let config: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+    Ok(config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
+fn config_path(adapter: &Path) -> PathBuf {
+    adapter.join("adapter_config.json")
+}
+
 /// Refuses to overwrite: what is there without `--force`, and the inputs with it.
-fn check_target(args: &MergeArgs, model: &ModelSource) -> Result<(), Failure> {
+fn check_target(args: &MergeArgs, model: Option<&ModelSource>) -> Result<(), Failure> {
     let out = &args.out;
     let Ok(target) = out.canonicalize() else { return Ok(()) };
     let model = match model {
-        ModelSource::Dir(dir) => Some(dir),
-        ModelSource::Embedded => None,
+        Some(ModelSource::Dir(dir)) => Some(dir),
+        Some(ModelSource::Embedded) | None => None,
     };
     let is_target = |dir: &&PathBuf| dir.canonicalize().is_ok_and(|dir| dir == target);
     if let Some(input) = model.into_iter().chain(&args.adapter).find(is_target) {

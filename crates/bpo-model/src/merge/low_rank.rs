@@ -17,7 +17,7 @@ impl LowRank {
     /// # Errors
     /// [`Error::Merge`] when `rank` is 0, or does not divide a length, or when a number is not finite.
     pub fn new(rank: usize, a: &[f64], b: &[f64]) -> Result<Self, Error> {
-        if rank == 0 || a.len() % rank != 0 || b.len() % rank != 0 {
+        if rank == 0 || !a.len().is_multiple_of(rank) || !b.len().is_multiple_of(rank) {
             return Err(Error::Merge(format!("{} and {} numbers are no factors of rank {rank}", a.len(), b.len())));
         }
         if !a.iter().chain(b).all(|value| value.is_finite()) {

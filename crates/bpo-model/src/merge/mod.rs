@@ -42,10 +42,10 @@ pub struct Merged {
 /// member, or of the merge in f32; [`Error::Input`] when a tensor cannot be read back from its device.
 pub fn merge_adapters(members: &[&Adapter], weights: &[f64], how: AdapterMerge) -> Result<Merged, Error> {
     check_count(members.len(), weights.len())?;
-    if let ([member], [1.0]) = (members, weights) {
-        if !matches!(how, AdapterMerge::Svd(_)) {
-            return Ok(Merged { adapter: (*member).clone(), error: 0.0 });
-        }
+    if let ([member], [1.0]) = (members, weights)
+        && !matches!(how, AdapterMerge::Svd(_))
+    {
+        return Ok(Merged { adapter: (*member).clone(), error: 0.0 });
     }
     let members = Members::new(members)?;
     let rank = members.modules().map(|module| how.rank(&members.ranks(module), members.shape(module))).max();
