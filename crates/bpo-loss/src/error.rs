@@ -28,6 +28,19 @@ pub enum Error {
         /// The loss.
         loss: &'static str,
     },
+    /// A statistic of the batch needs more pairs than there are.
+    #[error("{loss} needs {needed} pairs in a batch, found {pairs}")]
+    BatchTooSmall {
+        /// The loss.
+        loss: String,
+        /// Pairs of the batch.
+        pairs: usize,
+        /// Fewest pairs that will do.
+        needed: usize,
+    },
+    /// A text is not a loss expression.
+    #[error(transparent)]
+    Expression(#[from] crate::ExpressionError),
     /// A target token is not a row of the head.
     #[error("target token {token} at position {position} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {

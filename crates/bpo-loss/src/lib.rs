@@ -11,6 +11,7 @@
 mod chunked;
 mod dpo;
 mod error;
+mod expr;
 mod ipo;
 mod logps;
 mod metrics;
@@ -21,6 +22,7 @@ mod slic;
 pub use chunked::{Head, HeadGradients, ScoredTokens};
 pub use dpo::dpo;
 pub use error::Error;
+pub use expr::{Expression, ExpressionError};
 pub use ipo::{ipo, ipo_averaged};
 pub use logps::{IGNORE_INDEX, sequence_logps};
 pub use metrics::{PairMetrics, implicit_rewards};

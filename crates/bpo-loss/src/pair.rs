@@ -39,6 +39,11 @@ impl PairLogps {
         self.chosen.dims()[0]
     }
 
+    /// Lengths of the chosen and the rejected completions in tokens, `[pairs]` each, where they are known.
+    pub fn lengths(&self) -> Option<(&Tensor<1>, &Tensor<1>)> {
+        self.lengths.as_ref().map(|(chosen, rejected)| (chosen, rejected))
+    }
+
     /// `[pairs]`, log π(chosen) − log π(rejected).
     pub fn margin(&self) -> Tensor<1> {
         self.chosen.clone() - self.rejected.clone()
