@@ -52,9 +52,9 @@ pub(super) fn evaluate(program: &Program, inputs: Inputs<'_>) -> Tensor<1> {
         values[at] = match *op {
             Op::Detach(x) => plain[x.0].clone(),
             Op::Select(condition, x, y) => select(&inputs, &plain[condition.0], &values[x.0], &values[y.0]),
-            _ if bends(program, op) => {
-                apply(op, &inputs, |operand: Id| neutral(values[operand.0].clone(), &activities[at]))
-            }
+            _ if bends(op) => apply(op, &inputs, |operand: Id| {
+                neutral(values[operand.0].clone(), &activities[at], &inputs.policy.chosen)
+            }),
             _ => apply(op, &inputs, |operand: Id| values[operand.0].clone()),
         };
     }
@@ -113,14 +113,8 @@ fn holds(condition: Tensor<1>) -> Tensor<1, Bool> {
 }
 
 /// Whether the derivative depends on the operands.
-fn bends(program: &Program, op: &Op) -> bool {
-    let scalar = |id: Id| program.shapes[id.0] == Shape::Scalar;
-    match *op {
-        Op::Multiply(x, y) => !scalar(x) && !scalar(y),
-        Op::Divide(_, y) => !scalar(y),
-        Op::Power(..) | Op::Map(..) | Op::Batch(..) => true,
-        _ => false,
-    }
+fn bends(op: &Op) -> bool {
+    matches!(op, Op::Multiply(..) | Op::Divide(..) | Op::Power(..) | Op::Map(..) | Op::Batch(..))
 }
 
 /// Where an operation reaches the result.
@@ -195,10 +189,13 @@ fn activities(program: &Program, inputs: &Inputs<'_>, plain: &[Value]) -> Vec<Ac
     activities
 }
 
-/// 1 where the operation is not active.
-fn neutral(value: Value, activity: &Activity) -> Value {
+/// 1 where the operation is not active; a number stays as it is if neither it nor its reciprocal can overflow.
+fn neutral(value: Value, activity: &Activity, like: &Tensor<1>) -> Value {
+    let harmless = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
     match (value, activity) {
-        (Value::Tensor(tensor), Activity::Where(active)) => {
+        (Value::Scalar(value), _) if harmless.contains(&value.abs()) => Value::Scalar(value),
+        (value, Activity::Where(active)) => {
+            let tensor = value.tensor(like);
             let length = tensor.dims()[0].max(active.dims()[0]);
             let active = active.clone().expand([length]);
             Value::Tensor(tensor.expand([length]).mask_fill(active.bool_not(), 1.0))

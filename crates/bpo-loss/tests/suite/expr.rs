@@ -600,6 +600,15 @@ proptest! {
     }
 
     #[test]
+    fn no_loss_that_is_not_chosen_poisons_the_gradient(text in arithmetic(false), chosen in arithmetic(false)) {
+        let text = format!("d = ({text})*rho; where(rho > 300, d*({chosen}), where(rho < -300, d, rho))");
+        if Expression::parse(&text).is_err() { return Ok(()) }
+        let mut batch = Batch::margins(&[-200.0, 0.0, 1.0, 200.0]).in_f32();
+        batch.lengths = Some([vec![1.0; 4], vec![2.0; 4]]);
+        prop_assert_eq!(batch.slopes(&text, 0.1), vec![1.0; 4]);
+    }
+
+    #[test]
     fn no_text_panics_and_columns_lie_within_it(text in any::<String>()) {
         if let Err(error) = Expression::parse(&text) {
             prop_assert!((1..=text.chars().count() + 1).contains(&error.column));
