@@ -168,9 +168,12 @@ impl From<bpo_sampler::Error> for Failure {
 
 impl From<bpo_loss::Error> for Failure {
     fn from(error: bpo_loss::Error) -> Self {
-        use bpo_loss::Error::{BadHyperparameter, TokenOutOfVocabulary};
+        use bpo_loss::Error::{
+            BadHyperparameter, Expression, LossExpression, NoDivergence, TokenOutOfVocabulary, UnknownLoss,
+        };
         let kind = match error {
-            BadHyperparameter { .. } => Kind::Usage,
+            BadHyperparameter { .. } | NoDivergence { .. } | UnknownLoss { .. } => Kind::Usage,
+            Expression(_) | LossExpression { .. } => Kind::Usage,
             TokenOutOfVocabulary { .. } => Kind::Input,
             _ => Kind::Internal,
         };

@@ -47,6 +47,25 @@ pub enum Error {
         /// Pairs needed.
         needed: usize,
     },
+    /// The text behind `expr:` is not a loss expression.
+    #[error("loss_type, {error}\n  {}", shown.replace('\n', "\n  "))]
+    LossExpression {
+        /// What is wrong with it.
+        error: crate::ExpressionError,
+        /// Its line with a caret under the column.
+        shown: String,
+    },
+    /// No loss has this name.
+    #[error("unknown loss_type \"{name}\"; known: {known}, or \"expr: …\"")]
+    UnknownLoss {
+        /// What was asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// A text is not a loss expression.
+    #[error(transparent)]
+    Expression(#[from] crate::ExpressionError),
     /// A target token is not a row of the head.
     #[error("target token {token} at position {position} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {

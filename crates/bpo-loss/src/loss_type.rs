@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-use crate::{Form, GpoFunction};
+use crate::{Error, Expression, ExpressionError, Form, GpoFunction};
 
 /// Which direct-alignment loss; the names are TRL's `loss_type` where TRL has the loss.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -55,7 +55,12 @@ pub enum LossType {
     Pfl(Form),
     /// [`gpo`](crate::gpo()).
     Gpo(GpoFunction),
+    /// A loss in the words of [`Expression`], written `expr: …`.
+    Expr(Expression),
 }
+
+/// What an expression is written behind.
+const EXPRESSION: &str = "expr:";
 
 impl LossType {
     /// Every loss this build knows by name, in the order the help shows them.
@@ -100,12 +105,19 @@ impl LossType {
     /// batch size: compute it over all pairs of a step at once, not over micro-batches.
     pub fn is_batch_coupled(&self) -> bool {
         use LossType::{Aot, AotUnpaired, Aqfl, Aql, Dbaql, KtoPair, Sft};
-        matches!(self, Aot | AotUnpaired | KtoPair | Sft | Aql(_) | Aqfl(_) | Dbaql(_))
+        match self {
+            Self::Expr(expression) => expression.batch_coupled(),
+            known => matches!(known, Aot | AotUnpaired | KtoPair | Sft | Aql(_) | Aqfl(_) | Dbaql(_)),
+        }
     }
 
     /// Fewest pairs the loss is defined on.
     pub fn min_pairs(&self) -> usize {
-        if matches!(self, Self::Aqfl(_) | Self::Dbaql(_)) { 2 } else { 1 }
+        match self {
+            Self::Expr(expression) => expression.min_pairs(),
+            Self::Aqfl(_) | Self::Dbaql(_) => 2,
+            _ => 1,
+        }
     }
 
     /// Whether the loss has a form for other f-divergences: those that TRL gives one.
@@ -153,6 +165,7 @@ impl fmt::Display for LossType {
             Self::Dbaql(form) => ("dbaql", Some(form)),
             Self::Pfl(form) => ("pfl", Some(form)),
             Self::Gpo(function) => return write!(f, "gpo_{function}"),
+            Self::Expr(expression) => return write!(f, "{EXPRESSION} {expression}"),
         };
         f.write_str(name)?;
         if form == Some(&Form::Old) { f.write_str("_old") } else { Ok(()) }
@@ -160,12 +173,18 @@ impl fmt::Display for LossType {
 }
 
 impl FromStr for LossType {
-    type Err = String;
+    type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|loss| loss.to_string() == name).ok_or_else(|| {
-            let known = Self::ALL.map(|loss| loss.to_string()).join(", ");
-            format!("unknown loss_type \"{name}\"; known: {known}")
+    fn from_str(name: &str) -> Result<Self, Error> {
+        if let Some(text) = name.strip_prefix(EXPRESSION) {
+            let text = text.trim();
+            let told = |error: ExpressionError| Error::LossExpression { shown: error.pointing(text), error };
+            return text.parse().map(Self::Expr).map_err(told);
+        }
+        let found = Self::ALL.into_iter().find(|loss| loss.to_string() == name);
+        found.ok_or_else(|| Error::UnknownLoss {
+            name: name.into(),
+            known: Self::ALL.map(|loss| loss.to_string()).join(", "),
         })
     }
 }

@@ -177,6 +177,7 @@ impl Objective {
             LossType::Cell => cell(policy, reference, beta),
             LossType::Pfl(form) => pfl(policy, reference, beta, *form),
             LossType::Gpo(function) => gpo(policy, reference, beta, |x| function.of(x)),
+            LossType::Expr(expression) => expression.losses(policy, reference, beta),
         }
     }
 }

@@ -9,4 +9,5 @@
 )]
 
 mod chunked;
+mod expr;
 mod golden;

@@ -289,7 +289,7 @@ impl Recipe {
             return Err(Error::Recipe(format!("loss_type names {losses} losses, loss_weights has {weights} numbers")));
         }
         let term = |(name, weight): (&String, f64)| {
-            let loss_type = name.parse::<LossType>().map_err(Error::Recipe)?;
+            let loss_type = name.parse::<LossType>()?;
             Ok(Term { loss_type, weight })
         };
         losses.iter().zip(weights).map(term).collect()
