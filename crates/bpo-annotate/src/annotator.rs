@@ -72,22 +72,18 @@ pub fn compare_distinct(
     annotator: &mut (impl Annotator + ?Sized),
     batch: &[Comparison],
 ) -> Result<Vec<Judgement>, Error> {
-    let asked: Vec<Comparison> = batch.iter().filter(|c| differ(c)).cloned().collect();
+    let asked: Vec<Comparison> = batch.iter().filter(|c| !c.is_identical()).cloned().collect();
     let given = if asked.is_empty() { Vec::new() } else { annotator.compare(&asked)? };
     Error::unless_counts_match(|| annotator.name(), asked.len(), given.len())?;
     let mut given = given.into_iter();
     let tie = || Judgement::of(Verdict::Tie);
     Ok(batch
         .iter()
-        .map(|comparison| match differ(comparison) {
-            true => given.next().unwrap_or_else(tie),
-            false => tie(),
+        .map(|comparison| match comparison.is_identical() {
+            true => tie(),
+            false => given.next().unwrap_or_else(tie),
         })
         .collect())
-}
-
-fn differ(comparison: &Comparison) -> bool {
-    comparison.first != comparison.second
 }
 
 /// Identical responses tie without a question; everything else is passed on.

@@ -43,6 +43,12 @@ impl<S: Scorer + ?Sized> Scorer for Box<S> {
     }
 }
 
+/// A response's score less `penalty` where it was cut before it ended (no EOS): TRL's `missing_eos_penalty`, taken
+/// off before scores are compared.
+pub fn missing_eos_penalty(score: f64, ended: bool, penalty: f64) -> f64 {
+    if ended { score } else { score - penalty }
+}
+
 /// The annotator that follows from a scorer: the higher score wins, strictly.
 /// Within a batch each distinct item is scored once.
 #[derive(Debug, Clone)]
@@ -152,6 +158,12 @@ mod tests {
         assert_eq!(given[0].scores, Some([1.0, 2.0]));
         let expected = [("p", "a"), ("p", "bb"), ("q", "a"), ("q", "ccc")];
         assert_eq!(asked, expected.map(|(p, r)| Item::new(p, r)));
+    }
+
+    #[test]
+    fn only_a_cut_response_pays_the_penalty() {
+        assert_eq!(missing_eos_penalty(0.5, true, 1.0), 0.5);
+        assert_eq!(missing_eos_penalty(0.5, false, 1.0), -0.5);
     }
 
     #[test]

@@ -21,6 +21,12 @@ impl Comparison {
     pub fn swap(&self) -> Self {
         Self { prompt: self.prompt.clone(), first: self.second.clone(), second: self.first.clone() }
     }
+
+    /// Whether both responses are the same text, to the byte: there is nothing to prefer, and the code released
+    /// with BPO (arXiv:2406.12168) drops the prompt from the step.
+    pub fn is_identical(&self) -> bool {
+        self.first == self.second
+    }
 }
 
 /// Which response is better. Never an integer, and never a default:
@@ -62,10 +68,33 @@ impl Verdict {
         }
     }
 
+    /// The verdict once ties are settled by `rule`. Abstentions stay: a missing answer is not a tie.
+    #[must_use]
+    pub fn settled(self, rule: TieRule) -> Self {
+        match (self, rule) {
+            (Self::Tie, TieRule::First) => Self::First,
+            (Self::Tie, TieRule::Second) => Self::Second,
+            (verdict, _) => verdict,
+        }
+    }
+
     /// Whether this is an explicit preference, the only kind that trains.
     pub fn is_preference(&self) -> bool {
         matches!(self, Self::First | Self::Second)
     }
+}
+
+/// What becomes of a tie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TieRule {
+    /// It stays a tie, and trains nothing.
+    #[default]
+    Drop,
+    /// The first response counts as better, as in TRL's online DPO.
+    First,
+    /// The second response counts as better, as in the code released with BPO (arXiv:2406.12168).
+    Second,
 }
 
 /// Why there is no verdict.
@@ -126,6 +155,12 @@ impl Judgement {
     pub fn of_scores(first: f64, second: f64) -> Self {
         let finite = first.is_finite() && second.is_finite();
         Self { verdict: Verdict::of_scores(first, second), scores: finite.then_some([first, second]) }
+    }
+
+    /// The judgement once ties are settled by `rule`, see [`Verdict::settled`]; the scores stay as they are.
+    #[must_use]
+    pub fn settled(self, rule: TieRule) -> Self {
+        Self { verdict: self.verdict.settled(rule), ..self }
     }
 
     /// The judgement on the swapped comparison.
@@ -194,6 +229,19 @@ mod tests {
                 assert_eq!(judgement.scores, None);
             }
         }
+    }
+
+    #[test]
+    fn only_a_tie_is_settled() {
+        use Verdict::{Abstain, First, Second, Tie};
+        let verdicts = || [First, Second, Abstain(Abstention::TimedOut), Tie];
+        for (rule, tie) in [(TieRule::Drop, Tie), (TieRule::First, First), (TieRule::Second, Second)] {
+            let settled = verdicts().map(|verdict| verdict.settled(rule));
+            assert_eq!(settled, [First, Second, Abstain(Abstention::TimedOut), tie.clone()]);
+            let judgement = Judgement::of_scores(1.0, 1.0).settled(rule);
+            assert_eq!(judgement, Judgement { verdict: tie, scores: Some([1.0, 1.0]) });
+        }
+        assert_eq!(serde_json::to_string(&TieRule::default()).unwrap(), r#""drop""#);
     }
 
     #[test]
