@@ -66,8 +66,8 @@ fn euclidean<'t>(tensors: impl Iterator<Item = &'t Tensor<2>>) -> f64 {
     if squares.is_empty() {
         return 0.0;
     }
-    let squares: Vec<f32> = Tensor::cat(squares, 0).try_into_vec_as().unwrap_or_else(|_| vec![f32::NAN]);
-    squares.iter().map(|&square| f64::from(square)).sum::<f64>().sqrt()
+    let squares: Vec<f64> = Tensor::cat(squares, 0).try_into_vec_as().unwrap_or_else(|_| vec![f64::NAN]);
+    squares.iter().sum::<f64>().sqrt()
 }
 
 /// AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) over named matrices. Its state is two more sets of
@@ -81,12 +81,20 @@ pub struct AdamW {
     pub(crate) second: Parameters,
     /// Updates so far.
     pub(crate) updates: u64,
+    epsilon_hat: bool,
 }
 
 impl AdamW {
     /// A new optimiser.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, first: Parameters::new(), second: Parameters::new(), updates: 0 }
+        Self { config, first: Parameters::new(), second: Parameters::new(), updates: 0, epsilon_hat: false }
+    }
+
+    /// A new optimiser that adds epsilon to the root before its bias is corrected, not after as torch does: ε̂ of
+    /// Kingma & Ba 2015, arXiv:1412.6980, section 2, and the `transformers.AdamW` of the code released with BPO. In
+    /// the first step epsilon then acts as if it were 1/√(1 − beta2) times as large.
+    pub fn with_epsilon_hat(config: AdamWConfig) -> Self {
+        Self { epsilon_hat: true, ..Self::new(config) }
     }
 
     /// One update at learning rate `rate`; `norm` is [`Gradients::norm`], computed once by the caller who
@@ -98,6 +106,7 @@ impl AdamW {
         let clip = if max_grad_norm > 0.0 && norm > max_grad_norm { max_grad_norm / (norm + 1e-6) } else { 1.0 };
         let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
         let (rate1, root2) = (rate / correction(beta1), correction(beta2).sqrt());
+        let epsilon = if self.epsilon_hat { epsilon / root2 } else { epsilon };
         parameters.map(|name, weight| {
             let Some(gradient) = gradients.get(name) else { return weight };
             let gradient = gradient.clone() * clip;
@@ -144,6 +153,21 @@ mod tests {
         for (weight, torch) in weights.iter().zip(TORCH) {
             assert!((weight - torch).abs() < 2e-6, "{weights:?}");
         }
+    }
+
+    /// By hand, from the first step's formula: 1 − 0.1 · √0.001 · g / (√(0.001 · g²) + ε̂).
+    #[test]
+    fn epsilon_hat_is_added_before_the_correction() {
+        let device = Device::flex();
+        let config = AdamWConfig { epsilon: 1e-3, ..AdamWConfig::default() };
+        let (mut parameters, mut gradients) = (Parameters::new(), Gradients::default());
+        parameters.insert("w".into(), Tensor::from_floats([[1.0]], &device));
+        gradients.0.insert("w".into(), Tensor::from_floats([[0.01]], &device));
+        let step = |mut optimizer: AdamW| -> f32 {
+            optimizer.step(&parameters, &gradients, 0.01, 0.1).get("w").unwrap().clone().into_scalar()
+        };
+        assert!((step(AdamW::with_epsilon_hat(config)) - 0.975_974_7).abs() < 1e-6);
+        assert!((step(AdamW::new(config)) - 0.909_090_9).abs() < 1e-6);
     }
 
     const TORCH: [f32; 2] = [0.825_749_7, -1.906_893_5];
