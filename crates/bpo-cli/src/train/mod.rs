@@ -11,7 +11,7 @@ use clap::Args;
 
 use self::start::{Identity, Start};
 use crate::{
-    annotate,
+    annotator,
     args::Globals,
     embedded,
     failure::{Failure, Kind},
@@ -132,7 +132,7 @@ fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
 
 fn inputs(recipe: &Recipe, device: &burn::tensor::Device) -> Result<Inputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
-    let annotator = annotate::build(&recipe.annotator, device)?;
+    let annotator = annotator::build(&recipe.annotator, device)?;
     let prompts = match recipe.prompts.as_str() {
         embedded::NAME => bpo_data::read_prompts_from("(embedded prompts)", embedded::PROMPTS)?,
         path => bpo_data::read_prompts(Path::new(path))?,
