@@ -198,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn with_scores_the_best_has_the_highest_and_the_worst_the_lowest(numbers in prop::collection::vec(0u8..9, 2..7)) {
+        fn the_best_has_the_highest_score_and_the_worst_the_lowest(numbers in prop::collection::vec(0u8..9, 2..7)) {
             let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let (low, high) = (numbers.iter().min().unwrap(), numbers.iter().max().unwrap());
