@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rebuilds everything in assets/story from the seed: corpus, tokenizer, prompts, model.
+# Rebuilds everything in assets/story from the seed: corpus, tokenizer, prompts, model, pairs.
 # Usage: assets/story/build.sh [WORK_DIR]   (default: target/story; the corpus stays there)
 set -euo pipefail
 
@@ -20,3 +20,10 @@ cargo run --release --locked -p bpo-cli -- sft \
 cargo run --release --locked -p bpo-cli -- merge --force \
   --model "$work/sft/model" --dtype f16 --out "$work/model"
 cp "$work"/model/{config.json,model.safetensors} "$assets/model/"
+
+# Preferences between the model's own stories, of which the first thousand are kept.
+cargo run --release --locked -p bpo-cli -- generate --model embedded --prompts embedded \
+  --samples 2 --seed 7 --max-new-tokens 64 --json > "$work/completions.jsonl"
+cargo run --release --locked -p bpo-cli -- annotate --responses "$work/completions.jsonl" \
+  --annotator lexicon --pairs --output "$work/pairs.jsonl"
+head -n 1000 "$work/pairs.jsonl" > "$assets/pairs.jsonl"

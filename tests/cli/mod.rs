@@ -1,4 +1,5 @@
 //! One module per verb; `bpo` runs the binary.
+mod annotate;
 mod bpo;
 mod eval;
 mod generate;

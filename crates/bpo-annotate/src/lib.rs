@@ -11,6 +11,7 @@
 mod annotator;
 mod command;
 mod config;
+mod contest;
 mod error;
 mod lexicon;
 mod optune;
@@ -26,6 +27,7 @@ pub use config::{
     AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Parts, RegexConfig,
     RewardModelConfig,
 };
+pub use contest::{Contest, Extremes, Undecided, extremes};
 pub use error::Error;
 pub use lexicon::Lexicon;
 pub use optune::{gap_weight, lowest_fraction};

@@ -2,8 +2,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    device, eval::EvalArgs, failure::Failure, generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs,
-    progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
+    annotate::AnnotateArgs, device, eval::EvalArgs, failure::Failure, generate::GenerateArgs, inspect::InspectArgs,
+    merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
@@ -61,6 +61,7 @@ impl Globals {
 pub enum Command {
     Train(TrainArgs),
     Sft(SftArgs),
+    Annotate(AnnotateArgs),
     Eval(EvalArgs),
     Score(ScoreArgs),
     Generate(GenerateArgs),

@@ -13,7 +13,7 @@ use burn::tensor::Device;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{annotate, args::Globals, embedded, failure::Failure, out::Out, source::ModelSource, train::watch::Watch};
+use crate::{annotator, args::Globals, embedded, failure::Failure, out::Out, source::ModelSource, train::watch::Watch};
 
 /// How often a policy wins, against reference texts or another policy
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ struct Side {
 pub fn run(args: &EvalArgs, globals: &Globals) -> Result<(), Failure> {
     args.sampling().validate()?;
     let device = globals.device()?;
-    let mut annotator = annotate::from_flag(&args.annotator, &device)?;
+    let mut annotator = annotator::from_flag(&args.annotator, &device)?;
     let rows = rows(args)?;
     let (tokenizer, prompts) = args.read(&args.model, args.tokenizer.as_deref(), &rows)?;
     let base = args.model.load_decoder(&device)?;

@@ -7,6 +7,7 @@
 )]
 
 mod annotate;
+mod annotator;
 mod args;
 mod device;
 mod embedded;
@@ -39,6 +40,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Train(args) => train::run(args, globals),
         Command::Sft(args) => sft::run(args, globals),
+        Command::Annotate(args) => annotate::run(args, globals),
         Command::Eval(args) => eval::run(args, globals),
         Command::Score(args) => score::run(args, globals),
         Command::Generate(args) => generate::run(args, globals),

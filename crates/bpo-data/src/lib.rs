@@ -28,8 +28,9 @@ pub use message::{Message, Prompt};
 pub use order::PromptOrder;
 pub use reader::{Row, read_json_rows, read_json_rows_from};
 pub use rows::{
-    PreferenceRow, PromptRow, Read, ReferenceRow, TextRow, read_preferences, read_preferences_from, read_prompts,
-    read_prompts_from, read_references, read_references_from, read_texts, read_texts_from,
+    CompletionsRow, PreferenceRow, PromptRow, Read, ReferenceRow, TextRow, read_completions, read_completions_from,
+    read_preferences, read_preferences_from, read_prompts, read_prompts_from, read_references, read_references_from,
+    read_texts, read_texts_from,
 };
 pub use split::held_out;
 pub use tokenizer::Tokenizer;

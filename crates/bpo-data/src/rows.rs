@@ -59,6 +59,19 @@ pub struct TextRow {
     pub completion: String,
 }
 
+/// Completions of one prompt, to be compared or scored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompletionsRow {
+    /// 1-based line in the source.
+    pub line: usize,
+    /// What the completions continue.
+    pub prompt: Prompt,
+    /// The prompt as the source spells it, to be passed on unchanged.
+    pub given: Value,
+    /// The completions, at least one.
+    pub completions: Vec<String>,
+}
+
 /// Rows kept and, by reason, how many were not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Read<T> {
@@ -188,6 +201,36 @@ pub fn read_texts_from(source: &str, bytes: &[u8]) -> Result<Vec<TextRow>, Error
 fn keep_text(rows: &mut Vec<TextRow>, line: usize, row: &Object) -> Result<(), String> {
     let (prompt, completion) = schema::text(row)?;
     rows.push(TextRow { line, prompt, completion });
+    Ok(())
+}
+
+/// Reads completions of prompts.
+///
+/// Accepted: a `prompt` (a string or a message list, which may end with an assistant turn) with
+/// several completions in `completions` or `responses`, or with one in `text` (as `bpo generate`
+/// writes it), `completion` or `response`. Rows with the same prompt are left apart.
+///
+/// # Errors
+/// As [`read_prompts`].
+pub fn read_completions(path: &Path) -> Result<Vec<CompletionsRow>, Error> {
+    let mut rows = Vec::new();
+    each_object(File(path), |line, row| keep_completions(&mut rows, line, row))?;
+    Ok(rows)
+}
+
+/// [`read_completions`] over bytes in memory; `source` names them in errors.
+///
+/// # Errors
+/// As [`read_prompts`].
+pub fn read_completions_from(source: &str, bytes: &[u8]) -> Result<Vec<CompletionsRow>, Error> {
+    let mut rows = Vec::new();
+    each_object(Bytes(source, bytes), |line, row| keep_completions(&mut rows, line, row))?;
+    Ok(rows)
+}
+
+fn keep_completions(rows: &mut Vec<CompletionsRow>, line: usize, row: &Object) -> Result<(), String> {
+    let (prompt, given, completions) = schema::completions(row)?;
+    rows.push(CompletionsRow { line, prompt, given, completions });
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use clap::Args;
 
 use self::start::{Identity, Start};
 use crate::{
-    annotate,
+    annotator,
     args::Globals,
     embedded,
     failure::{Failure, Kind},
@@ -154,7 +154,7 @@ fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
 
 fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -> Result<Inputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
-    let annotator = annotate::build(&recipe.annotator, device)?;
+    let annotator = annotator::build(&recipe.annotator, device)?;
     let rows = rows(recipe, progress)?;
     let references = match recipe.references.as_deref() {
         None => None,

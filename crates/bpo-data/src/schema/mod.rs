@@ -1,11 +1,13 @@
 //! From one JSON object to a prompt, a pair or a text: the schemas people have in their fingers.
 
+mod completions;
 mod fields;
 mod preference;
 mod prompt;
 mod transcript;
 mod turns;
 
+pub(crate) use completions::completions;
 pub(crate) use preference::{Pair, preference};
 pub(crate) use prompt::{prompt, text};
 

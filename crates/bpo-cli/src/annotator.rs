@@ -17,15 +17,20 @@ pub fn build(config: &AnnotatorConfig, device: &Device) -> Result<Box<dyn Annota
     Ok(config.build(&mut Local { device: device.clone() })?)
 }
 
-/// The annotator that a flag names, as `--set annotator=…` would.
+/// The annotator that a flag names.
 pub fn from_flag(text: &str, device: &Device) -> Result<Box<dyn Annotator + Send>, Failure> {
+    build(&parse_flag(text)?, device)
+}
+
+/// The settings that a flag names, as `--set annotator=…` would.
+pub fn parse_flag(text: &str) -> Result<AnnotatorConfig, Failure> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Only {
         annotator: AnnotatorConfig,
     }
     let table = recipe::load("", None, &[format!("annotator={text}")])?;
-    build(&recipe::parse::<Only>(&table, "--annotator")?.annotator, device)
+    Ok(recipe::parse::<Only>(&table, "--annotator")?.annotator)
 }
 
 struct Local {
