@@ -2,8 +2,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    device, eval::EvalArgs, failure::Failure, generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs,
-    progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
+    compare::CompareArgs, device, eval::EvalArgs, failure::Failure, generate::GenerateArgs, inspect::InspectArgs,
+    merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
@@ -62,6 +62,7 @@ pub enum Command {
     Train(TrainArgs),
     Sft(SftArgs),
     Eval(EvalArgs),
+    Compare(CompareArgs),
     Score(ScoreArgs),
     Generate(GenerateArgs),
     Inspect(InspectArgs),

@@ -8,6 +8,7 @@
 
 mod annotate;
 mod args;
+mod compare;
 mod device;
 mod embedded;
 mod eval;
@@ -40,6 +41,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Train(args) => train::run(args, globals),
         Command::Sft(args) => sft::run(args, globals),
         Command::Eval(args) => eval::run(args, globals),
+        Command::Compare(args) => compare::run(args, globals),
         Command::Score(args) => score::run(args, globals),
         Command::Generate(args) => generate::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),
