@@ -2,7 +2,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    annotate::AnnotateArgs, device, eval::EvalArgs, failure::Failure, generate::GenerateArgs, inspect::InspectArgs,
+    annotate::AnnotateArgs, compare::CompareArgs, device, eval::EvalArgs, failure::Failure, generate::GenerateArgs,
+    inspect::InspectArgs,
     merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
@@ -63,6 +64,7 @@ pub enum Command {
     Sft(SftArgs),
     Annotate(AnnotateArgs),
     Eval(EvalArgs),
+    Compare(CompareArgs),
     Score(ScoreArgs),
     Generate(GenerateArgs),
     Inspect(InspectArgs),

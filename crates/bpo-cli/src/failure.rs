@@ -28,6 +28,14 @@ pub enum Kind {
     Interrupted = 130,
 }
 
+impl Kind {
+    /// The kind that a child's exit code stands for; a bug where it stands for none.
+    pub fn of_code(code: i32) -> Self {
+        let kinds = [Self::Usage, Self::Input, Self::Run, Self::Annotator, Self::Numerics, Self::Interrupted];
+        kinds.into_iter().find(|&kind| kind as i32 == code).unwrap_or(Self::Internal)
+    }
+}
+
 /// Why a command ended early.
 #[derive(Debug)]
 pub struct Failure {

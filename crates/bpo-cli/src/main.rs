@@ -9,6 +9,7 @@
 mod annotate;
 mod annotator;
 mod args;
+mod compare;
 mod device;
 mod embedded;
 mod eval;
@@ -42,6 +43,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Sft(args) => sft::run(args, globals),
         Command::Annotate(args) => annotate::run(args, globals),
         Command::Eval(args) => eval::run(args, globals),
+        Command::Compare(args) => compare::run(args, globals),
         Command::Score(args) => score::run(args, globals),
         Command::Generate(args) => generate::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),

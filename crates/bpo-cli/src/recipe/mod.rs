@@ -3,7 +3,7 @@ mod explain;
 mod paths;
 mod sets;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Table;
 
@@ -13,38 +13,59 @@ use crate::failure::{Failure, io_failure};
 
 /// The table of a recipe: `file`, or else the text `default`, with `sets` on top.
 ///
-/// An empty value in `sets` takes its key out. Paths in a file are relative to its folder, those in `sets` to the working directory; both come
-/// out absolute. `embedded` is never a path.
-///
 /// # Errors
 /// A file that cannot be read is bad input; anything wrong in it, or in `sets`, is a usage error.
 pub fn load(default: &str, file: Option<&Path>, sets: &[String]) -> Result<Table, Failure> {
-    let here = std::env::current_dir().map_err(|error| io_failure(Path::new("."), &error))?;
-    let mut table = match file {
-        None => from_text("the built-in recipe", default)?,
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| io_failure(path, &error))?;
-            let mut table = from_text(&path.display().to_string(), &text)?;
-            let folder = path.parent().unwrap_or(Path::new(""));
-            paths::resolve(&mut table, &here.join(folder), |_| true)?;
-            table
-        }
-    };
+    let mut table = read(default, file)?;
+    apply(&mut table, sets)?;
+    Ok(table)
+}
+
+/// The table in `file`, paths in it relative to its folder and made absolute, or else in the text `default`.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(default: &str, file: Option<&Path>) -> Result<Table, Failure> {
+    let Some(path) = file else { return from_text("the built-in recipe", default) };
+    let text = std::fs::read_to_string(path).map_err(|error| io_failure(path, &error))?;
+    let mut table = from_text(&path.display().to_string(), &text)?;
+    resolve(&mut table, path.parent().unwrap_or(Path::new("")))?;
+    Ok(table)
+}
+
+/// Makes the paths in a table, relative to `folder`, absolute. `embedded` is never a path.
+///
+/// # Errors
+/// A usage error for an annotator that is none.
+pub fn resolve(table: &mut Table, folder: &Path) -> Result<(), Failure> {
+    paths::resolve(table, &here()?.join(folder), |_| true)
+}
+
+/// Puts `sets` on top of a table. An empty value takes its key out; paths are relative to the working
+/// directory and come out absolute.
+///
+/// # Errors
+/// A usage error naming the setting.
+pub fn apply(table: &mut Table, sets: &[String]) -> Result<(), Failure> {
+    let here = here()?;
     let mut sets = sets.iter().map(|text| sets::Setting::parse(text)).collect::<Result<Vec<_>, _>>()?;
     sets.sort_by_key(sets::Setting::turn);
     for setting in &sets {
         if setting.turn() > 0 && table.get("annotator").is_some_and(toml::Value::is_str) {
             // `annotator = "lexicon"` stands for a table, of which a key is set.
-            paths::resolve(&mut table, &here, |key| key == "annotator")?;
+            paths::resolve(table, &here, |key| key == "annotator")?;
         }
-        setting.apply(&mut table)?;
+        setting.apply(table)?;
     }
     // An empty shell variable must not mean the built-in model; `bpo sft` may do without one.
     if sets.iter().any(|setting| setting.removes("model")) && !table.contains_key("model_config") {
         return Err(Failure::usage("--set model=: the value is empty"));
     }
-    paths::resolve(&mut table, &here, |key| sets.iter().any(|setting| setting.is_below(key)))?;
-    Ok(table)
+    paths::resolve(table, &here, |key| sets.iter().any(|setting| setting.is_below(key)))
+}
+
+fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| io_failure(Path::new("."), &error))
 }
 
 fn from_text(name: &str, text: &str) -> Result<Table, Failure> {

@@ -102,7 +102,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
 
 /// Takes the built-in references out of a table that has another model or other prompts, and references
 /// that nobody asked for.
-fn drop_foreign_references(table: &mut toml::Table, sets: &[String]) -> bool {
+pub fn drop_foreign_references(table: &mut toml::Table, sets: &[String]) -> bool {
     let is_embedded =
         |table: &toml::Table, key: &str| table.get(key).and_then(toml::Value::as_str) == Some(embedded::NAME);
     let asked = sets.iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == "references"));
