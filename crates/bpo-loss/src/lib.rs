@@ -8,6 +8,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
 )]
 
+mod causal;
 mod chunked;
 mod dpo;
 mod error;
@@ -18,6 +19,10 @@ mod objective;
 mod pair;
 mod slic;
 
+pub use causal::{
+    DoublyRobust, GeneratedTexts, Importance, ImportanceMetrics, LoggedTexts, OfficialCausal, OfficialTexts,
+    doubly_robust, ipw, model_value, raw_logit_scores,
+};
 pub use chunked::{Head, HeadGradients, ScoredTokens};
 pub use dpo::dpo;
 pub use error::Error;

@@ -51,7 +51,7 @@ impl PairLogps {
     }
 }
 
-fn same_length(what: &'static str, left: &Tensor<1>, right: &Tensor<1>) -> Result<(), Error> {
+pub(crate) fn same_length(what: &'static str, left: &Tensor<1>, right: &Tensor<1>) -> Result<(), Error> {
     let (left, right) = (left.dims()[0], right.dims()[0]);
     if left == right { Ok(()) } else { Err(Error::LengthMismatch { what, left, right }) }
 }

@@ -8,5 +8,6 @@
     clippy::disallowed_methods
 )]
 
+mod causal;
 mod chunked;
 mod golden;
