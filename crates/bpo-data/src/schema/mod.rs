@@ -6,6 +6,7 @@ mod prompt;
 mod transcript;
 mod turns;
 
+pub(crate) use fields::number;
 pub(crate) use preference::{Pair, preference};
 pub(crate) use prompt::{prompt, text};
 
