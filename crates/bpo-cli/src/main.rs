@@ -8,6 +8,7 @@
 
 mod annotate;
 mod args;
+mod causal;
 mod device;
 mod embedded;
 mod eval;

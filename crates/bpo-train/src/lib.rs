@@ -6,6 +6,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
 )]
 
+mod causal;
 mod collect;
 mod dataset;
 mod error;
@@ -23,13 +24,16 @@ mod statistics;
 mod step_metrics;
 mod trainable;
 
+pub use causal::{CausalInputs, causal};
 pub use collect::{Drawn, Sample};
 pub use dataset::{EvalPrompt, Prepared, TrainPrompt, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
 pub use observer::{Observer, Silent, Stage};
 pub use optimizer::{AdamW, AdamWConfig, Gradients};
-pub use recipe::{CollectionPhases, LrScheduler, Recipe, Reference, SftRecipe};
+pub use recipe::{
+    CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, LrScheduler, Recipe, Reference, SftRecipe,
+};
 pub use report::{Report, SamplePair};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};

@@ -1,6 +1,8 @@
 //! Recipes of preference runs.
+mod causal;
 mod sft;
 
+pub use causal::{CausalEstimator, CausalForm, CausalRecipe};
 pub use sft::SftRecipe;
 
 use bpo_annotate::AnnotatorConfig;
