@@ -20,3 +20,9 @@ cargo run --release --locked -p bpo-cli -- sft \
 cargo run --release --locked -p bpo-cli -- merge --force \
   --model "$work/sft/model" --dtype f16 --out "$work/model"
 cp "$work"/model/{config.json,model.safetensors} "$assets/model/"
+
+# Stories of that model with their lexicon scores, for causal preference optimisation.
+cargo run --release --locked -p bpo-cli -- eval --model "$assets/model" --tokenizer "$assets" --prompts "$assets/prompts.jsonl" \
+  --against-base --size 800 --max-new-tokens 80 --seed 7 --json \
+  | sed -E '/^\{"totals"/d; s/"reference":null,"score":/"outcome":/; s/,"reference_win":null.*/}/' \
+  > "$assets/outcomes.jsonl"

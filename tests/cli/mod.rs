@@ -1,5 +1,6 @@
 //! One module per verb; `bpo` runs the binary.
 mod bpo;
+mod causal;
 mod eval;
 mod generate;
 mod inspect;

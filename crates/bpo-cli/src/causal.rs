@@ -15,7 +15,7 @@ use crate::{
     recipe,
     source::{ModelSource, companions},
     train::{
-        RunArgs,
+        RunArgs, drop_foreign_references,
         start::{Identity, Start},
         summary,
         watch::Watch,
@@ -29,9 +29,12 @@ pub const DEFAULT: &str = include_str!("../../../recipes/story-causal.toml");
 pub const KEY: &str = "outcomes";
 
 /// Runs `table`.
-pub fn run(args: &RunArgs, table: &Table, globals: &Globals) -> Result<(), Failure> {
+pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    let recipe: CausalRecipe = recipe::parse(table, "recipe")?;
+    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets, KEY) {
+        progress.say("note: the built-in references belong to the built-in model and outcomes, and are left out");
+    }
+    let recipe: CausalRecipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;
     let folder = args.folder("story-causal");

@@ -72,9 +72,9 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let default = if sets_key(&args.sets, causal::KEY) { causal::DEFAULT } else { DEFAULT };
     let mut table = recipe::load(default, args.recipe.as_deref(), &args.sets)?;
     if table.contains_key(causal::KEY) {
-        return causal::run(args, &table, globals);
+        return causal::run(args, table, globals);
     }
-    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets) {
+    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets, "prompts") {
         progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
     }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
@@ -104,12 +104,12 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     }
 }
 
-/// Takes the built-in references out of a table that has another model or other prompts, and references
+/// Takes the built-in references out of a table that has another model or other `data` (a key), and references
 /// that nobody asked for.
-fn drop_foreign_references(table: &mut toml::Table, sets: &[String]) -> bool {
+pub fn drop_foreign_references(table: &mut toml::Table, sets: &[String], data: &str) -> bool {
     let is_embedded =
         |table: &toml::Table, key: &str| table.get(key).and_then(toml::Value::as_str) == Some(embedded::NAME);
-    let foreign = !(is_embedded(table, "model") && is_embedded(table, "prompts"));
+    let foreign = !(is_embedded(table, "model") && is_embedded(table, data));
     let drops = foreign && !sets_key(sets, "references") && is_embedded(table, "references");
     if drops {
         table.remove("references");

@@ -1,7 +1,9 @@
-//! Causal preference optimisation: texts with numeric outcomes instead of preferences. Read [`Run::step`] first.
+//! Causal preference optimisation: texts with numeric outcomes instead of preferences. Read `Run::step` first.
 mod losses;
+mod outcome_model;
 mod run;
 mod scoring;
+mod step;
 mod texts;
 
 pub use run::{CausalInputs, causal};

@@ -100,12 +100,15 @@ fn prompt_rows(rows: &[OutcomeRow]) -> Vec<PromptRow> {
 
 /// The prompts of rows without one.
 fn alone(tokenizer: &Tokenizer, rows: &[OutcomeRow]) -> Result<Vec<TrainPrompt>, Error> {
-    let ids = tokenizer.encode_prompt(&Prompt::Text(String::new()))?;
+    let mut ids = tokenizer.encode_prompt(&Prompt::Text(String::new()))?;
+    if ids.is_empty() {
+        ids.extend(tokenizer.bos_id());
+    }
     let without = || rows.iter().enumerate().filter(|(_, row)| row.prompt.is_none());
     match without().next() {
         Some((_, row)) if ids.is_empty() => {
             let line = row.line;
-            Err(Error::Data(format!("outcomes, line {line}: a text without a prompt needs a tokenizer that sets BOS")))
+            Err(Error::Data(format!("outcomes, line {line}: a text without a prompt needs a tokenizer with BOS")))
         }
         _ => Ok(without().map(|(id, _)| TrainPrompt { id, text: String::new(), ids: ids.clone() }).collect()),
     }
@@ -125,8 +128,9 @@ impl Scale {
         let count = texts.len() as f64;
         let mean = texts.iter().map(|text| text.outcome / count).sum::<f64>();
         let deviation = texts.iter().map(|text| (text.outcome - mean).powi(2) / count).sum::<f64>().sqrt();
+        let are_equal = texts.windows(2).all(|pair| pair[0].outcome == pair[1].outcome);
         match deviation.is_finite() {
-            true if deviation > 0.0 => Ok(Self { mean, deviation }),
+            true if !are_equal && deviation > 0.0 => Ok(Self { mean, deviation }),
             true => Err(Error::Data(format!("all outcomes are {mean}: there is nothing to learn from them"))),
             false => Err(Error::Data("outcomes are too large: their variance overflows".into())),
         }
