@@ -11,9 +11,9 @@ pub(super) struct Batch {
     pub logging: Vec<f32>,
     /// `[n]`.
     pub outcomes: Vec<f32>,
-    /// ĝ of the texts, `[n]`; zeros with `ipw`.
+    /// ĝ of the texts, `[n]`; 0 where there is none.
     pub predicted: Vec<f32>,
-    /// Samples, `[m]`: Σ log-prob when drawn (textbook) or the start's score (official); empty with `ipw`.
+    /// The start's scores of the samples, `[m]`; only the official form reads them.
     pub drawn: Vec<f32>,
     /// ĝ of the samples, `[m]`.
     pub drawn_predicted: Vec<f32>,

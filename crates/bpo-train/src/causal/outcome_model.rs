@@ -13,6 +13,11 @@ use crate::{
     collect::{self, Streams},
 };
 
+/// Why a text does not train.
+const NO_SCORE: &str = "no score";
+/// Texts asked about before anything is concluded from how many have no score.
+const ENOUGH: usize = 20;
+
 impl Run<'_> {
     /// Completions of the texts' prompts with ĝ: from the policy (textbook), or one for good from the start (official).
     pub(super) fn sampled<'t>(
@@ -42,7 +47,7 @@ impl Run<'_> {
         let scores = self.journal.once(step, "judged", || scored(annotator.as_mut(), &asked))?;
         let unscored = scores.iter().filter(|score| score.is_none()).count();
         if unscored > 0 {
-            *self.state.counters.dropped.entry("no score".into()).or_default() += unscored as u64;
+            *self.state.counters.dropped.entry(NO_SCORE.into()).or_default() += unscored as u64;
         }
         let mut scores = scores.into_iter();
         let pairs = |drawn: Drawn| -> Vec<(Sample, f64)> {
@@ -59,10 +64,7 @@ impl Run<'_> {
         if self.recipe.causal_form == CausalForm::Official {
             items.retain(|item| !item.samples.is_empty());
         }
-        match items.iter().map(|item| item.samples.len()).sum::<usize>() {
-            0 => Err(Error::Abstentions { abstained: unscored, judged: unscored, reason: "no score".into() }),
-            _ => Ok(items),
-        }
+        Ok(items)
     }
 }
 
@@ -84,16 +86,20 @@ pub(super) fn predicted(
         }
     }
     texts.retain(|text| text.predicted.is_some());
-    match texts.is_empty() {
-        true => Err(Error::Data("the outcome model has no score for any text".into())),
-        false => Ok(texts),
-    }
+    Ok(texts)
 }
 
+/// A score for each, `None` where there is none. Too many of those, a tenth of enough or all, are an error: it leaves
+/// the journal, so that they are asked about again.
 fn scored(annotator: &mut dyn Annotator, asked: &[Asked]) -> Result<Vec<Option<f64>>, Error> {
     let scores = annotator.score(asked).transpose()?;
     let scores = scores.ok_or_else(|| {
         Error::Recipe("causal_estimator = \"dr\" needs an annotator that gives scores: it is the outcome model".into())
     })?;
-    Ok(scores.into_iter().map(|score| score.is_finite().then_some(score)).collect())
+    let scores: Vec<Option<f64>> = scores.into_iter().map(|score| score.is_finite().then_some(score)).collect();
+    let (judged, abstained) = (scores.len(), scores.iter().filter(|score| score.is_none()).count());
+    if abstained == judged || (judged >= ENOUGH && 10 * abstained > judged) {
+        return Err(Error::Abstentions { abstained, judged, reason: NO_SCORE.into() });
+    }
+    Ok(scores)
 }

@@ -101,17 +101,7 @@ impl<'a> Run<'a> {
         notes.iter().for_each(|note| observer.note(note));
         let initial = start(recipe, &base, adapter)?;
         let mut checkpoints = dir.checkpoints()?;
-        let latest = checkpoints.latest()?;
-        for set in checkpoints.quarantined() {
-            let path = set.path.display();
-            observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
-        }
-        let mut fresh = State::new(initial.clone(), shared.adamw());
-        fresh.behaviour.policy = initial.with_parameters(Parameters::new());
-        let state = match &latest {
-            Some(checkpoint) => State::load(&fresh, checkpoint, shared.adamw(), &base.device())?,
-            None => fresh,
-        };
+        let (state, metrics) = resumed(&initial, &shared, &base, (dir, &mut checkpoints), observer)?;
         let mut journal = dir.journal()?;
         if recipe.causal_estimator == CausalEstimator::Dr {
             let all = texts.len();
@@ -127,7 +117,6 @@ impl<'a> Run<'a> {
         if state.step > 0 {
             observer.note(&format!("continuing after step {} of {total}", state.step));
         }
-        let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
         Ok(Self {
             rate: shared.rate(total),
             order: PromptOrder::new(texts.len(), recipe.seed),
@@ -243,6 +232,28 @@ impl<'a> Run<'a> {
         dir.mark_finished(&value)?;
         Ok(report)
     }
+}
+
+/// The state of the last checkpoint, or a fresh one, and the metrics up to it.
+fn resumed(
+    initial: &Trainable,
+    shared: &Recipe,
+    base: &Decoder,
+    (dir, checkpoints): (&RunDir, &mut Checkpoints),
+    observer: &mut dyn Observer,
+) -> Result<(State, MetricsLog), Error> {
+    let latest = checkpoints.latest()?;
+    for set in checkpoints.quarantined() {
+        let path = set.path.display();
+        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
+    }
+    let mut fresh = State::new(initial.clone(), shared.adamw());
+    fresh.behaviour.policy = initial.with_parameters(Parameters::new());
+    let state = match &latest {
+        Some(checkpoint) => State::load(&fresh, checkpoint, shared.adamw(), &base.device())?,
+        None => fresh,
+    };
+    Ok((state, dir.metrics(latest.map(|checkpoint| checkpoint.step))?))
 }
 
 /// Scores of the texts under the policy that wrote them: by the row where it says so, else under the start.

@@ -227,6 +227,27 @@ fn an_outcome_model_that_is_right_leaves_no_residual_and_rows_may_bring_their_ow
     assert!(norms.iter().all(|norm| *norm < 1e-4), "{norms:?}");
 }
 
+/// Its answers of a failed step are not recorded, so that a better day continues the run.
+#[test]
+fn an_outcome_model_without_scores_stops_the_run_and_is_asked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));
+    let recipe = CausalRecipe { causal_estimator: CausalEstimator::Dr, eval_size: 0, ..recipe() };
+    complete(&recipe, &whole);
+    let mut left = rows(true).len() + 3 * 8;
+    let tiring = scorer_from("tires", move |items: &[Item]| {
+        let awake = left >= items.len();
+        left = left.saturating_sub(items.len());
+        let liking = |item: &Item| item.response.split_whitespace().filter(|word| *word == "w0").count() as f64;
+        Ok(items.iter().map(|item| if awake { liking(item) } else { f64::NAN }).collect())
+    });
+    let inputs = CausalInputs { annotator: Box::new(Scored(tiring)), ..inputs() };
+    let error = causal(&recipe, inputs, &RunDir::open(&cut).unwrap(), &mut Silent).unwrap_err();
+    assert!(matches!(error, Error::Abstentions { .. }), "{error}");
+    complete(&recipe, &cut);
+    assert!(trained(&whole) == trained(&cut));
+}
+
 /// Has verdicts and no scores.
 struct OnlyCompares;
 
