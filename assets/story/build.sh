@@ -27,3 +27,9 @@ cargo run --release --locked -p bpo-cli -- generate --model embedded --prompts e
 cargo run --release --locked -p bpo-cli -- annotate --responses "$work/completions.jsonl" \
   --annotator lexicon --pairs --output "$work/pairs.jsonl"
 head -n 1000 "$work/pairs.jsonl" > "$assets/pairs.jsonl"
+
+# Stories of that model with their lexicon scores, for causal preference optimisation.
+cargo run --release --locked -p bpo-cli -- eval --model "$assets/model" --tokenizer "$assets" --prompts "$assets/prompts.jsonl" \
+  --against-base --size 800 --max-new-tokens 80 --seed 7 --json \
+  | sed -E '/^\{"totals"/d; s/"reference":null,"score":/"outcome":/; s/,"reference_win":null.*/}/' \
+  > "$assets/outcomes.jsonl"

@@ -1,6 +1,7 @@
 //! One module per verb; `bpo` runs the binary.
 mod annotate;
 mod bpo;
+mod causal;
 mod compare;
 mod eval;
 mod generate;

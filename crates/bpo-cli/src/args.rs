@@ -3,8 +3,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     annotate::AnnotateArgs, compare::CompareArgs, device, eval::EvalArgs, failure::Failure, generate::GenerateArgs,
-    inspect::InspectArgs,
-    merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
+    inspect::InspectArgs, merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.

@@ -13,6 +13,8 @@ pub const PROMPTS: &[u8] = include_bytes!("../../../assets/story/prompts.jsonl")
 pub const PAIRS: &[u8] = include_bytes!("../../../assets/story/pairs.jsonl");
 /// Openings that are in no training data, `{"prompt","reference"}`.
 pub const EVAL_PROMPTS: &[u8] = include_bytes!("../../../assets/story/eval-prompts.jsonl");
+/// Stories of the model with their lexicon scores, `{"prompt","response","outcome"}`.
+pub const OUTCOMES: &[u8] = include_bytes!("../../../assets/story/outcomes.jsonl");
 /// Words and their sentiment.
 pub const LEXICON: &[u8] = include_bytes!("../../../assets/story/lexicon.txt");
 

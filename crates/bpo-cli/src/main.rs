@@ -9,6 +9,7 @@
 mod annotate;
 mod annotator;
 mod args;
+mod causal;
 mod compare;
 mod device;
 mod embedded;

@@ -12,6 +12,7 @@ mod error;
 mod layout;
 mod message;
 mod order;
+mod outcomes;
 mod reader;
 mod rows;
 mod schema;
@@ -26,6 +27,7 @@ pub use error::Error;
 pub use layout::{Group, Layout, Segment, Target, packed, padded, shared_prefix};
 pub use message::{Message, Prompt};
 pub use order::PromptOrder;
+pub use outcomes::{OutcomeRow, read_outcomes, read_outcomes_from};
 pub use reader::{Row, read_json_rows, read_json_rows_from};
 pub use rows::{
     CompletionsRow, PreferenceRow, PromptRow, Read, ReferenceRow, TextRow, read_completions, read_completions_from,

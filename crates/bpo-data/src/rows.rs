@@ -234,17 +234,22 @@ fn keep_completions(rows: &mut Vec<CompletionsRow>, line: usize, row: &Object) -
     Ok(())
 }
 
-type Object = Map<String, Value>;
+pub(crate) type Object = Map<String, Value>;
 
 /// Where rows come from.
-enum Input<'a> {
+pub(crate) enum Input<'a> {
+    /// A file.
     File(&'a Path),
+    /// Bytes and their name.
     Bytes(&'a str, &'a [u8]),
 }
 use Input::{Bytes, File};
 
 /// Feeds each row to `keep` as it is read; a reason it returns becomes an error with its line.
-fn each_object(input: Input<'_>, mut keep: impl FnMut(usize, &Object) -> Result<(), String>) -> Result<(), Error> {
+pub(crate) fn each_object(
+    input: Input<'_>,
+    mut keep: impl FnMut(usize, &Object) -> Result<(), String>,
+) -> Result<(), Error> {
     let source = match input {
         File(path) => Source::of_path(path),
         Bytes(name, _) => Source(name.to_owned()),

@@ -11,6 +11,7 @@
 mod aot;
 mod apo;
 mod bco;
+mod causal;
 mod chunked;
 mod discopop;
 mod divergence;
@@ -37,6 +38,10 @@ mod weighting;
 pub use aot::{aot, aot_unpaired};
 pub use apo::{apo_down, apo_zero};
 pub use bco::bco_pair;
+pub use causal::{
+    DoublyRobust, GeneratedTexts, Importance, ImportanceMetrics, LoggedTexts, OfficialCausal, OfficialTexts,
+    doubly_robust, ipw, model_value, raw_logit_scores,
+};
 pub use chunked::{Head, HeadGradients, ScoredTokens};
 pub use discopop::{Form, aqfl, aql, cell, dbaql, discopop, lrml, padll, pfl};
 pub use divergence::FDivergence;

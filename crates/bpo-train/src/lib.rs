@@ -6,6 +6,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
 )]
 
+mod causal;
 mod choice;
 mod collect;
 mod dataset;
@@ -28,14 +29,18 @@ mod step_metrics;
 mod trainable;
 mod update;
 
-pub use collect::{Drawn, Sample};
+pub use causal::{CausalInputs, causal};
 pub use choice::Choice;
+pub use collect::{Drawn, Sample};
 pub use dataset::{EvalPrompt, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
 pub use observer::{Observer, Silent, Stage};
 pub use optimizer::{AdamW, AdamWConfig, Gradients};
-pub use recipe::{CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe, Reference, SftRecipe};
+pub use recipe::{
+    CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe,
+    Reference, SftRecipe,
+};
 pub use report::{CurvePoint, Report, SamplePair};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};

@@ -2,7 +2,13 @@
 use crate::{Recipe, Reference, RefreshSchedule};
 
 /// The lines that a run begins with; `slope` is the loss's own in ρ where the policy equals its reference.
-pub(crate) fn describe(recipe: &Recipe, schedule: &RefreshSchedule, total: u64, trainable: usize, slope: f64) -> Vec<String> {
+pub(crate) fn describe(
+    recipe: &Recipe,
+    schedule: &RefreshSchedule,
+    total: u64,
+    trainable: usize,
+    slope: f64,
+) -> Vec<String> {
     let mut lines = vec![format!(
         "{} loss, beta {}; reference: {}; {} in {total} steps; {}",
         recipe.loss_type,

@@ -1,7 +1,7 @@
 //! What a run came to.
 use serde::Serialize;
 
-use crate::{Evaluation, Interval};
+use crate::{Evaluation, Interval, state::Counters};
 
 /// What the run came to.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +36,39 @@ pub struct Report {
     pub output: String,
     /// The evaluations, from the start to the end.
     pub curve: Vec<CurvePoint>,
+}
+
+impl Report {
+    /// What `curve`, from start to end, and the counters of the run say together.
+    pub(crate) fn of(
+        counters: &Counters,
+        annotator: String,
+        eval_prompts: usize,
+        curve: Vec<CurvePoint>,
+        samples: Vec<SamplePair>,
+        output: String,
+    ) -> Self {
+        let (first, last) = (curve.first(), curve.last());
+        let both = |of: fn(&CurvePoint) -> Option<Interval>| Some([first.and_then(of)?, last.and_then(of)?]);
+        let ends = |of: fn(&CurvePoint) -> f64| [first, last].map(|point| point.map_or(0.0, of));
+        Self {
+            steps: last.map_or(0, |point| point.step),
+            pairs: counters.pairs,
+            sampled: counters.sampled,
+            dropped: counters.dropped.clone(),
+            annotator,
+            eval_prompts,
+            scores: both(|point| point.score),
+            reference_win_rate: both(|point| point.reference_win_rate),
+            win_rate: last.and_then(|point| point.win_rate),
+            kl: last.and_then(|point| point.kl),
+            length: ends(|point| point.length),
+            distinct: ends(|point| point.distinct),
+            samples,
+            output,
+            curve,
+        }
+    }
 }
 
 /// The policy on the held-out prompts at one moment of the run.

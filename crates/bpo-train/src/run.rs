@@ -192,7 +192,8 @@ impl<'a> Run<'a> {
 
         let counters = &mut self.state.counters;
         counters.pairs += pairs.len() as u64;
-        counters.sampled += collected.iter().filter(|c| c.at == step).map(|c| c.drawn.samples.len() as u64).sum::<u64>();
+        counters.sampled +=
+            collected.iter().filter(|c| c.at == step).map(|c| c.drawn.samples.len() as u64).sum::<u64>();
         for reason in &dropped {
             *counters.dropped.entry(reason.clone()).or_default() += 1;
         }
@@ -342,7 +343,8 @@ impl<'a> Run<'a> {
         }
         observer.end();
         let updating = Instant::now();
-        let norms = self.state.ensemble.update(&gradients, trained.rate).map_err(|what| non_finite(step, what, pairs))?;
+        let norms =
+            self.state.ensemble.update(&gradients, trained.rate).map_err(|what| non_finite(step, what, pairs))?;
         trained.grad_norm = norms.iter().sum::<f64>() / norms.len() as f64;
         trained.optimizer_seconds = updating.elapsed().as_secs_f64();
         Ok(trained)
@@ -457,26 +459,8 @@ impl<'a> Run<'a> {
             }
         }
         let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
-        let (first, last) = (curve.first(), curve.last());
-        let both = |of: fn(&CurvePoint) -> Option<Interval>| Some([first.and_then(of)?, last.and_then(of)?]);
-        let counters = &self.state.counters;
-        let report = Report {
-            steps: self.total,
-            pairs: counters.pairs,
-            sampled: counters.sampled,
-            dropped: counters.dropped.clone(),
-            annotator: self.annotator.name(),
-            eval_prompts: self.eval.len(),
-            scores: both(|point| point.score),
-            reference_win_rate: both(|point| point.reference_win_rate),
-            win_rate: last.and_then(|point| point.win_rate),
-            kl: after.kl,
-            length: [before.mean_length(), after.mean_length()],
-            distinct: [before.distinct(), after.distinct()],
-            samples: SamplePair::first(&prompts, &before, &after),
-            output,
-            curve,
-        };
+        let samples = SamplePair::first(&prompts, &before, &after);
+        let report = Report::of(&self.state.counters, self.annotator.name(), self.eval.len(), curve, samples, output);
         let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
         dir.mark_finished(&value)?;
         Ok(report)

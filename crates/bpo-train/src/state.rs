@@ -65,11 +65,7 @@ impl Snapshot {
 
     /// The same kind of policy, as a checkpoint has it.
     fn restored(&self, taken: &Taken, parameters: Parameters) -> Self {
-        Self {
-            policy: self.policy.with_parameters(parameters),
-            taken_at: taken.at,
-            merge_error: taken.merge_error,
-        }
+        Self { policy: self.policy.with_parameters(parameters), taken_at: taken.at, merge_error: taken.merge_error }
     }
 }
 

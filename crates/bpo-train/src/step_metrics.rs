@@ -97,12 +97,7 @@ fn disagreement(margins: &[Vec<f64>]) -> f64 {
 }
 
 /// What was sampled and how it was judged.
-pub(crate) fn describe_collection(
-    collected: &[Collected],
-    step: u64,
-    pairs: usize,
-    metrics: &mut Map<String, Value>,
-) {
+pub(crate) fn describe_collection(collected: &[Collected], step: u64, pairs: usize, metrics: &mut Map<String, Value>) {
     metrics.insert("collect/pairs".into(), json!(pairs));
     let reused = collected.iter().filter(|collected| collected.at != step).count();
     if reused > 0 {

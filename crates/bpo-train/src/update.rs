@@ -109,7 +109,12 @@ impl Losses {
 impl Criterion {
     /// Losses of a batch that was scored as `scored`, and dL/d(log-prob) of its sequences, L being their sum over
     /// `pairs`. Several batches' pairs are given together where the objective couples them.
-    pub fn losses(&self, batches: &[(&Batch<'_>, &Scored)], pairs: usize, device: &Device) -> Result<Vec<Losses>, Error> {
+    pub fn losses(
+        &self,
+        batches: &[(&Batch<'_>, &Scored)],
+        pairs: usize,
+        device: &Device,
+    ) -> Result<Vec<Losses>, Error> {
         let device = device.clone().autodiff();
         let mut sides = Sides::default();
         let mut each = Vec::with_capacity(batches.len());
@@ -124,8 +129,7 @@ impl Criterion {
         let optimistic = self.selm_alpha.map(|alpha| (alpha, leaf(&sides.optimistic[0])));
         let policy = PairLogps::new(chosen.clone(), rejected.clone())?
             .with_lengths(vector(&sides.lengths[0], &device), vector(&sides.lengths[1], &device))?;
-        let reference =
-            PairLogps::new(vector(&sides.reference[0], &device), vector(&sides.reference[1], &device))?;
+        let reference = PairLogps::new(vector(&sides.reference[0], &device), vector(&sides.reference[1], &device))?;
         let mut losses = self.objective.losses(&policy, &reference)?;
         if let Some(weights) = self.pair_weights(batches, &device)? {
             losses = losses * weights;

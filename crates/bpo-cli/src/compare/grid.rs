@@ -128,7 +128,7 @@ impl Grid {
         written.refuse_seeds()?;
         written.refuse_overruled(sets)?;
         recipe::apply(&mut base, sets)?;
-        if file.is_none() && train::drop_foreign_references(&mut base, sets) {
+        if file.is_none() && train::drop_foreign_references(&mut base, sets, "prompts") {
             warn("the built-in references belong to the built-in model and prompts, and are left out");
         }
         let seeds = seeds.or(written.seeds.clone()).unwrap_or(Seeds(vec![1]));

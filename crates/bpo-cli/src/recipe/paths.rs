@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use crate::{embedded, failure::Failure};
 
 /// Keys whose values are paths, or lists of them.
-const KEYS: [&str; 8] = ["model", "tokenizer", "prompts", "references", "data", "pairs", "adapter", "model_config"];
+const KEYS: [&str; 9] =
+    ["model", "tokenizer", "prompts", "references", "data", "pairs", "outcomes", "adapter", "model_config"];
 /// The key with a rule of its own: a string or a table.
 const ANNOTATOR: &str = "annotator";
 

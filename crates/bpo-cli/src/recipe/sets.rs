@@ -4,7 +4,7 @@ use toml::{Table, Value};
 use crate::failure::Failure;
 
 /// Keys without which another one's default would be used: nobody means that by an empty value.
-const NEEDED: [&str; 3] = ["prompts", "data", "annotator"];
+const NEEDED: [&str; 4] = ["prompts", "data", "outcomes", "annotator"];
 
 /// One `--set`, taken apart.
 #[derive(Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! `bpo train`: online preference optimisation from a recipe.
 pub mod start;
-mod summary;
+pub mod summary;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use self::start::{Identity, Start};
 use crate::{
     annotator,
     args::Globals,
-    embedded,
+    causal, embedded,
     failure::{Failure, Kind},
     out::Out,
     progress::Progress,
@@ -33,6 +33,7 @@ const DEFAULT: &str = include_str!("../../../../recipes/story.toml");
 Examples:
   bpo train
   bpo train --recipe recipes/smollm2-helpful.toml --set model=./SmolLM2-135M-Instruct
+  bpo train --set outcomes=texts-with-outcomes.jsonl --set causal_estimator=dr
   bpo train --run-dir runs/dpo --set reference=initial --set loss_type=ipo")]
 pub struct TrainArgs {
     /// Which run, with which settings.
@@ -69,8 +70,12 @@ impl RunArgs {
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
     let args = &args.run;
-    let mut table = recipe::load(DEFAULT, args.recipe.as_deref(), &args.sets)?;
-    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets) {
+    let default = if sets_key(&args.sets, causal::KEY) { causal::DEFAULT } else { DEFAULT };
+    let mut table = recipe::load(default, args.recipe.as_deref(), &args.sets)?;
+    if table.contains_key(causal::KEY) {
+        return causal::run(args, table, globals);
+    }
+    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets, "prompts") {
         progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
     }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
@@ -100,18 +105,22 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     }
 }
 
-/// Takes the built-in references out of a table that has another model or other prompts, and references
+/// Takes the built-in references out of a table that has another model or other `data` (a key), and references
 /// that nobody asked for.
-pub fn drop_foreign_references(table: &mut toml::Table, sets: &[String]) -> bool {
+pub fn drop_foreign_references(table: &mut toml::Table, sets: &[String], data: &str) -> bool {
     let is_embedded =
         |table: &toml::Table, key: &str| table.get(key).and_then(toml::Value::as_str) == Some(embedded::NAME);
-    let asked = sets.iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == "references"));
-    let foreign = !(is_embedded(table, "model") && is_embedded(table, "prompts"));
-    let drops = foreign && !asked && is_embedded(table, "references");
+    let foreign = !(is_embedded(table, "model") && is_embedded(table, data));
+    let drops = foreign && !sets_key(sets, "references") && is_embedded(table, "references");
     if drops {
         table.remove("references");
     }
     drops
+}
+
+/// Whether one of `sets` is about `key`.
+fn sets_key(sets: &[String], key: &str) -> bool {
+    sets.iter().any(|set| set.split('=').next().is_some_and(|name| name.trim() == key))
 }
 
 /// What the run reads.

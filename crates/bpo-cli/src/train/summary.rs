@@ -10,13 +10,19 @@ const WIDTH: usize = 92;
 
 /// Prints what the run came to.
 pub fn print(report: &Report, folder: &Path, recipe: &Recipe, out: &mut Out) -> Result<(), Failure> {
-    out.line(&format!(
-        "\n{} steps, {} pairs trained on ({} loss, beta {}, annotator {})",
+    let headline = format!(
+        "{} steps, {} pairs trained on ({} loss, beta {}, annotator {})",
         report.steps, report.pairs, recipe.loss_type, recipe.beta, report.annotator
-    ))?;
+    );
+    print_under(&headline, report, folder, out)
+}
+
+/// Prints what a run of any kind came to under its own headline.
+pub fn print_under(headline: &str, report: &Report, folder: &Path, out: &mut Out) -> Result<(), Failure> {
+    out.line(&format!("\n{headline}"))?;
     if !report.dropped.is_empty() {
         let dropped: Vec<String> = report.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        out.line(&format!("pairs that did not train: {}", dropped.join(", ")))?;
+        out.line(&format!("did not train: {}", dropped.join(", ")))?;
     }
     if report.eval_prompts > 0 {
         table(report, out)?;

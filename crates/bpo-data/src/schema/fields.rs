@@ -46,3 +46,15 @@ fn shown(key: &str) -> String {
     }
     short
 }
+
+/// The finite number under `key`, `None` if there is none, an error if it is something else.
+pub(crate) fn number(row: &Object, key: &str) -> Result<Option<f64>, String> {
+    match field(row, key) {
+        None => Ok(None),
+        Some(value) => match value.as_f64() {
+            Some(number) if number.is_finite() => Ok(Some(number)),
+            Some(_) => Err(format!("`{key}` is not finite")),
+            None => Err(wrong(key, "a number", value)),
+        },
+    }
+}

@@ -8,6 +8,7 @@ mod transcript;
 mod turns;
 
 pub(crate) use completions::completions;
+pub(crate) use fields::number;
 pub(crate) use preference::{Pair, preference};
 pub(crate) use prompt::{prompt, text};
 

@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod causal;
 mod chunked;
 mod expr;
 mod golden;

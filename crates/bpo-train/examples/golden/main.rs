@@ -1,5 +1,4 @@
 //! Checks golden files of the schemas that belong to bpo-train.
-//!
 //! `cargo run --release -p bpo-train --example golden -- FILE…`
 #![allow(
     missing_docs,
@@ -10,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+mod causal;
 #[path = "../../../../tests/golden/mod.rs"]
 #[allow(dead_code, reason = "each example uses its part")]
 mod golden;
@@ -30,6 +30,7 @@ fn check(golden: &Value, found: &mut Check) -> Result<(), String> {
     match golden["schema"].as_str() {
         Some(schema) if schema.starts_with("bpo-golden-schedule") => schedule::check(golden, found),
         Some(schema) if schema.starts_with("bpo-golden-steps") => steps::check(golden, found),
+        Some(schema) if schema.starts_with("bpo-golden-causal") => causal::check(golden, found),
         other => Err(format!("schema {other:?} has no check here")),
     }
 }

@@ -166,4 +166,3 @@ pub enum LrScheduler {
     /// Falls to 0 along half a cosine.
     Cosine,
 }
-

@@ -1,8 +1,10 @@
 //! Recipes of preference runs.
+mod causal;
 mod checks;
 mod kinds;
 mod sft;
 
+pub use causal::{CausalEstimator, CausalForm, CausalRecipe};
 pub use kinds::{CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Reference};
 pub use sft::SftRecipe;
 

@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod causal;
 mod runs;
 mod scoring;
 mod tiny;

@@ -2,7 +2,9 @@ use std::{cell::Cell, path::Path};
 
 use bpo_annotate::{Item, Scored, scorer_from};
 use bpo_store::RunDir;
-use bpo_train::{CollectionPhases, Error, Inputs, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, TrainRows, run};
+use bpo_train::{
+    CollectionPhases, Error, Inputs, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, TrainRows, run,
+};
 use serde_json::{Map, Value};
 
 use crate::tiny::{inputs, recipe};
@@ -14,22 +16,29 @@ fn complete(recipe: &Recipe, dir: &Path) -> Box<Report> {
     }
 }
 
-fn metrics(dir: &Path) -> Vec<Value> {
+pub fn metrics(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// The trained weights, whichever kind they are.
-fn trained(dir: &Path) -> Vec<u8> {
+pub fn trained(dir: &Path) -> Vec<u8> {
     let adapter = std::fs::read(dir.join("adapter/adapter_model.safetensors"));
     adapter.or_else(|_| std::fs::read(dir.join("model/model.safetensors"))).unwrap()
 }
 
 /// Ends a run after some steps, politely or by a panic in the middle of a stage.
-struct Until {
+pub struct Until {
     steps: u64,
     panics: bool,
     seen: Cell<u64>,
+}
+
+impl Until {
+    /// Ends after `steps` steps.
+    pub fn after(steps: u64, panics: bool) -> Self {
+        Self { steps, panics, seen: Cell::new(0) }
+    }
 }
 
 impl Observer for Until {
@@ -73,7 +82,7 @@ fn an_interrupted_or_killed_run_ends_in_the_same_bytes() {
         complete(&recipe, &whole);
         for (steps, panics) in [(0, false), (4, false), (5, true), (7, true), (11, true)] {
             let path = dir.path().join(format!("{kind}-{steps}-{panics}"));
-            let mut until = Until { steps, panics, seen: Cell::new(0) };
+            let mut until = Until::after(steps, panics);
             let first = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 run(&recipe, inputs(), &RunDir::open(&path).unwrap(), &mut until).unwrap()
             }));

@@ -1,0 +1,304 @@
+//! The run itself: texts in, a policy of higher value out.
+use std::time::Instant;
+
+use bpo_annotate::Annotator;
+use bpo_data::{OutcomeRow, PromptOrder, ReferenceRow, Tokenizer};
+use bpo_model::{Adapter, Decoder};
+use bpo_sampler::{GenerateConfig, Sampling};
+use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Item, layout,
+    outcome_model::predicted,
+    start,
+    texts::{Scale, Text, Texts, texts},
+};
+use crate::{
+    CausalEstimator, CausalForm, CausalRecipe, CurvePoint, Error, EvalPrompt, Evaluation, Evaluator, LearningRate,
+    Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable, bootstrap_mean,
+    evaluate::{win_rate, wins_by_score},
+    run::export,
+    state::State,
+    step_metrics::{peak_rss_mib, rounded},
+};
+
+/// What a causal run works on, read and ready.
+pub struct CausalInputs {
+    /// The frozen base (for full fine-tuning: the start).
+    pub base: Decoder,
+    /// What `base_model_name_or_path` shall say in the written adapter.
+    pub base_name: String,
+    /// An adapter to start from.
+    pub adapter: Option<Adapter>,
+    /// Text ↔ ids.
+    pub tokenizer: Tokenizer,
+    /// Texts with outcomes.
+    pub rows: Vec<OutcomeRow>,
+    /// Held-out prompts with reference texts.
+    pub references: Option<Vec<ReferenceRow>>,
+    /// Who scores in evaluation; with `dr` also ĝ.
+    pub annotator: Box<dyn Annotator + Send>,
+    /// Tokenizer files written beside a fully fine-tuned model: name and bytes.
+    pub companions: Vec<(String, Vec<u8>)>,
+}
+
+/// Runs, or continues, causal preference optimisation in `dir`, and leaves the trained policy there.
+///
+/// # Errors
+/// [`Error`]; whatever is durable in the run directory stays, and the same call goes on from it.
+pub fn causal(
+    recipe: &CausalRecipe,
+    inputs: CausalInputs,
+    dir: &RunDir,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, Error> {
+    recipe.validate()?;
+    let mut run = Run::open(recipe, inputs, dir, observer)?;
+    match run.complete(dir, observer) {
+        Err(Error::Interrupted) => {
+            run.state.save(&mut run.checkpoints)?;
+            Ok(Outcome::Interrupted(run.state.step))
+        }
+        done => Ok(Outcome::Finished(Box::new(done?))),
+    }
+}
+
+pub(super) struct Run<'a> {
+    pub(super) recipe: &'a CausalRecipe,
+    pub(super) shared: Recipe,
+    pub(super) base: Decoder,
+    base_name: String,
+    companions: Vec<(String, Vec<u8>)>,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) annotator: Box<dyn Annotator + Send>,
+    pub(super) rate: LearningRate,
+    order: PromptOrder,
+    pub(super) texts: Vec<Text>,
+    /// Scores of the texts under the policy that wrote them (official: under the start).
+    pub(super) logging: Vec<f32>,
+    pub(super) scale: Scale,
+    eval: Vec<EvalPrompt>,
+    total: u64,
+    /// The policy before step 0.
+    pub(super) initial: Trainable,
+    pub(super) state: State,
+    pub(super) journal: Journal,
+    checkpoints: Checkpoints,
+    metrics: MetricsLog,
+}
+
+impl<'a> Run<'a> {
+    fn open(
+        recipe: &'a CausalRecipe,
+        inputs: CausalInputs,
+        dir: &RunDir,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        let CausalInputs { base, base_name, adapter, tokenizer, rows, references, mut annotator, companions } = inputs;
+        let (shared, context) = (recipe.as_recipe(), base.config().max_position_embeddings);
+        let Texts { train: mut texts, eval, notes } = texts(recipe, &tokenizer, context, &rows, references)?;
+        notes.iter().for_each(|note| observer.note(note));
+        let initial = start(recipe, &base, adapter)?;
+        let mut checkpoints = dir.checkpoints()?;
+        let (state, metrics) = resumed(&initial, &shared, &base, (dir, &mut checkpoints), observer)?;
+        let mut journal = dir.journal()?;
+        if recipe.causal_estimator == CausalEstimator::Dr {
+            let all = texts.len();
+            texts = predicted(texts, annotator.as_mut(), &mut journal)?;
+            if texts.len() < all {
+                observer.note(&format!("{} texts are left out: the outcome model has no score", all - texts.len()));
+            }
+        }
+        let logging = journal.once(0, "logging", || logging(recipe, &base, &initial, &texts, &tokenizer, observer))?;
+        let scale = Scale::of(&texts)?;
+        let total = shared.steps(texts.len());
+        observer.note(&describe(recipe, &texts, &scale, &initial, total));
+        if state.step > 0 {
+            observer.note(&format!("continuing after step {} of {total}", state.step));
+        }
+        Ok(Self {
+            rate: shared.rate(total),
+            order: PromptOrder::new(texts.len(), recipe.seed),
+            recipe,
+            shared,
+            base,
+            base_name,
+            companions,
+            tokenizer,
+            annotator,
+            texts,
+            logging,
+            scale,
+            eval,
+            total,
+            initial,
+            state,
+            journal,
+            checkpoints,
+            metrics,
+        })
+    }
+
+    /// All that is left: the steps between two evaluations.
+    fn complete(&mut self, dir: &RunDir, observer: &mut dyn Observer) -> Result<Report, Error> {
+        let before = self.evaluation(0, "eval/start", observer)?;
+        while self.state.step < self.total {
+            if observer.interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let metrics = self.step(observer)?;
+            self.metrics.append(&Value::Object(metrics.clone()))?;
+            observer.step(self.state.step, self.total, &metrics);
+            if self.state.step.is_multiple_of(self.recipe.save_steps) || self.state.step == self.total {
+                self.state.save(&mut self.checkpoints)?;
+            }
+        }
+        let after = self.evaluation(self.total, "eval/end", observer)?;
+        self.finish(dir, before, after)
+    }
+
+    /// One step up the estimated value: the next texts, with `dr` samples of their prompts, one update.
+    fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
+        let (step, started) = (self.state.step, Instant::now());
+        let chosen = self.order.at(step, self.shared.prompts_per_step());
+        let texts: Vec<(usize, Text)> = chosen.into_iter().map(|index| (index, self.texts[index].clone())).collect();
+        let items = match self.recipe.causal_estimator {
+            CausalEstimator::Ipw => {
+                texts.iter().map(|(index, text)| Item { text, index: *index, samples: Vec::new() }).collect()
+            }
+            CausalEstimator::Dr => self.sampled(step, &texts, observer)?,
+        };
+        let sampled = started.elapsed().as_secs_f64();
+        let mut metrics = Map::new();
+        metrics.insert("step".into(), json!(step + 1));
+        self.train(step, &items, &mut metrics, observer)?;
+        self.describe_samples(&items, &mut metrics);
+        metrics.insert("time/sample".into(), json!(rounded(sampled)));
+        metrics.insert("time/step".into(), json!(rounded(started.elapsed().as_secs_f64())));
+        if let Some(mebibytes) = peak_rss_mib() {
+            metrics.insert("memory/peak_rss_mib".into(), json!(mebibytes));
+        }
+        self.state.counters.pairs += items.len() as u64;
+        self.state.step += 1;
+        Ok(metrics)
+    }
+
+    /// The trained policy.
+    pub(super) fn policy(&self) -> Result<Trainable, Error> {
+        Ok(self.state.ensemble.policy()?.policy)
+    }
+
+    fn evaluation(&mut self, step: u64, kind: &str, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
+        let sampling = self.shared.sampling(self.recipe.eval_temperature);
+        let evaluator = Evaluator {
+            prompts: &self.eval,
+            tokenizer: &self.tokenizer,
+            generate: generate_config(&self.shared, &self.tokenizer, sampling),
+            batch: self.recipe.per_device_eval_batch_size,
+            seed: self.recipe.seed,
+        };
+        let policy = self.policy()?;
+        let (annotator, base, initial) = (&mut self.annotator, &self.base, &self.initial);
+        self.journal.once(step, kind, || {
+            let start = initial.model(base)?;
+            if kind == "eval/start" {
+                return evaluator.evaluate(&start, None, annotator, observer);
+            }
+            evaluator.evaluate(&policy.model(base)?, Some(&start), annotator, observer)
+        })
+    }
+
+    fn finish(&mut self, dir: &RunDir, before: Evaluation, after: Evaluation) -> Result<Report, Error> {
+        let policy = self.policy()?;
+        let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
+        let seed = self.recipe.seed;
+        let (old, new): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
+        let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
+        let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
+            (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
+            _ => self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &new, &old))?,
+        };
+        let wins = bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), seed);
+        let curve = vec![CurvePoint::of(0, &before, None, seed), CurvePoint::of(self.total, &after, wins, seed)];
+        let samples = SamplePair::first(&prompts, &before, &after);
+        let report = Report::of(&self.state.counters, self.annotator.name(), self.eval.len(), curve, samples, output);
+        let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
+        dir.mark_finished(&value)?;
+        Ok(report)
+    }
+}
+
+/// The state of the last checkpoint, or a fresh one, and the metrics up to it.
+fn resumed(
+    initial: &Trainable,
+    shared: &Recipe,
+    base: &Decoder,
+    (dir, checkpoints): (&RunDir, &mut Checkpoints),
+    observer: &mut dyn Observer,
+) -> Result<(State, MetricsLog), Error> {
+    let latest = checkpoints.latest()?;
+    for set in checkpoints.quarantined() {
+        let path = set.path.display();
+        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
+    }
+    let fresh = State::solo(initial.clone(), shared.adamw());
+    let state = match &latest {
+        Some(checkpoint) => fresh.restored(checkpoint, shared.adamw(), &base.device())?,
+        None => fresh,
+    };
+    Ok((state, dir.metrics(latest.map(|checkpoint| checkpoint.step))?))
+}
+
+/// Scores of the texts under the policy that wrote them: by the row where it says so, else under the start.
+fn logging(
+    recipe: &CausalRecipe,
+    base: &Decoder,
+    initial: &Trainable,
+    texts: &[Text],
+    tokenizer: &Tokenizer,
+    observer: &mut dyn Observer,
+) -> Result<Vec<f32>, Error> {
+    let (model, size) = (initial.model(base)?, recipe.per_device_train_batch_size);
+    let mut scores = Vec::with_capacity(texts.len());
+    observer.begin(Stage::Train, texts.len().div_ceil(size) as u64);
+    for micro in texts.chunks(size) {
+        let groups: Vec<_> = micro.iter().map(Text::group).collect();
+        scores.extend(recipe.causal_form.scores(&model, &layout(&groups, tokenizer.pad_id().unwrap_or(0))?)?);
+        observer.advance((scores.len() / size) as u64);
+    }
+    observer.end();
+    if recipe.causal_form == CausalForm::Textbook {
+        for (score, text) in scores.iter_mut().zip(texts) {
+            *score = text.logging_logp.map_or(*score, |logp| logp as f32);
+        }
+    }
+    Ok(scores)
+}
+
+pub(super) fn generate_config(shared: &Recipe, tokenizer: &Tokenizer, sampling: Sampling) -> GenerateConfig {
+    GenerateConfig {
+        max_new_tokens: shared.max_new_tokens,
+        sampling,
+        eos_ids: tokenizer.eos_ids().to_vec(),
+        sampled_vocab: Some(tokenizer.vocab_size()),
+    }
+}
+
+fn describe(recipe: &CausalRecipe, texts: &[Text], scale: &Scale, initial: &Trainable, total: u64) -> String {
+    let estimator = match recipe.causal_estimator {
+        CausalEstimator::Ipw => "inverse propensity weighting",
+        CausalEstimator::Dr => "doubly robust",
+    };
+    let form = match recipe.causal_form {
+        CausalForm::Textbook => "textbook form",
+        CausalForm::Official => "the authors' code's form",
+    };
+    format!(
+        "{estimator}, {form}; {} texts, outcomes {:.3} ± {:.3}; {total} steps; {} trainable parameters",
+        texts.len(),
+        scale.mean,
+        scale.deviation,
+        initial.parameters().count()
+    )
+}
