@@ -2,7 +2,7 @@
 //!
 //! Every case is walked through from its first weights to its last in f64, and step by step in training's own f32.
 use bpo_loss::{IGNORE_INDEX, LossType, Objective, PairLogps, sequence_logps};
-use bpo_model::Parameters;
+use bpo_model::{AdapterMerge, LowRank, Parameters, merge_deltas};
 use bpo_train::{AdamW, AdamWConfig, Gradients, LearningRate, LrScheduler, RefreshSchedule};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use serde_json::Value;
@@ -86,9 +86,10 @@ impl Batch {
     fn listed(&self, logps: &PairLogps, objective: &Objective) -> [Vec<f64>; 2] {
         let [chosen, rejected] = halves(self.lengths.clone());
         let sides = [(&logps.chosen, chosen), (&logps.rejected, rejected)];
-        sides.map(|(logps, lengths)| match objective.loss_type {
-            LossType::Ipo => read(logps.clone() / lengths),
-            _ => read(logps.clone()),
+        let is_averaged = objective.terms.iter().any(|term| term.loss_type == LossType::Ipo);
+        sides.map(|(logps, lengths)| match is_averaged {
+            true => read(logps.clone() / lengths),
+            false => read(logps.clone()),
         })
     }
 }
@@ -125,17 +126,22 @@ fn factor(parameters: &Parameters, name: &str) -> Tensor<2> {
     parameters.get(name).unwrap().clone()
 }
 
-/// The ensemble's branch `[out, in]`: with `linear` the authors' PEFT merge `(s/K)(ΣB)(ΣA)`, with `mean` the mean
-/// of the members' branches.
-fn merged(members: &[Member], scaling: f64, merge: &str) -> Result<Tensor<2>, String> {
-    let add = |sum: Tensor<2>, next: Tensor<2>| sum + next;
-    let sum = |factor: &str| members.iter().map(|member| member.factor(factor)).reduce(add);
-    let delta = match merge {
-        "linear" => sum("B").zip(sum("A")).map(|(b, a)| b.matmul(a)),
-        "mean" => members.iter().map(|member| member.factor("B").matmul(member.factor("A"))).reduce(add),
-        other => return Err(format!("unknown merge {other:?}")),
+/// The ensemble's branch `[out, in]`, merged in f64: with `linear` the authors' PEFT merge, with `mean` the mean of the
+/// members' branches.
+fn merged(members: &[Member], scaling: f64, merge: &str, precision: Precision) -> Result<Tensor<2>, String> {
+    let how = match merge {
+        "linear" => AdapterMerge::PeftLinear,
+        other => other.parse().map_err(|error: bpo_model::Error| error.to_string())?,
     };
-    Ok(delta.ok_or("no members")? * (scaling / members.len() as f64))
+    let low_rank = |member: &Member| {
+        let (a, b) = (member.factor("A"), member.factor("B"));
+        LowRank::new(a.dims()[0], &read(a), &read(b))
+    };
+    let branches: Result<Vec<LowRank>, _> = members.iter().map(low_rank).collect();
+    let branches = branches.map_err(|error| error.to_string())?;
+    let factors = vec![scaling / members.len() as f64; members.len()];
+    let (delta, _) = merge_deltas(&branches, &factors, how).map_err(|error| error.to_string())?;
+    Ok(precision.tensor(delta.product(), delta.shape()))
 }
 
 /// What compares numbers of a case.
@@ -155,6 +161,20 @@ impl Compare<'_> {
         let what = format!("{what} in {}", self.precision.name());
         let tolerance = self.precision.tolerance() * scale.max(1.0);
         self.found.close(&what, self.case, got, &numbers(expected), tolerance);
+    }
+
+    /// Weights after an update at learning rate `rate`. Adam divides a gradient by its own size: what f32 rounds off
+    /// the whole gradient (1e-5 of its norm) is magnified in its small entries, up to the two steps between opposite
+    /// signs.
+    fn updated(&mut self, field: &str, got: &[f64], expected: &Value, gradient: &str, rate: f64) {
+        let (norm, gradient) = (expected["grad_norm"].as_f64().unwrap_or(0.0), numbers(&expected[gradient]));
+        let magnified = |index: usize| match self.precision.0 {
+            DType::F64 => 0.0,
+            _ => rate * (1e-5 * norm / gradient.get(index).map_or(0.0, |g| g.abs()).max(f64::MIN_POSITIVE)).min(2.0),
+        };
+        let what = format!("{field} in {}", self.precision.name());
+        let tolerance = self.precision.tolerance();
+        self.found.close_each(&what, self.case, got, &numbers(&expected[field]), |index| tolerance + magnified(index));
     }
 }
 
@@ -182,6 +202,8 @@ impl<'a> Walk<'a> {
             parameters: parameters(a, b, precision),
             optimizer: AdamW::with_epsilon_hat(adamw),
         };
+        let loss_type: LossType =
+            hyper["loss"].as_str().unwrap_or_default().parse().map_err(|error: bpo_loss::Error| error.to_string())?;
         let [a, b] = ["A", "B"].map(|factor| init[factor].as_array().into_iter().flatten());
         Ok(Self {
             case,
@@ -189,11 +211,7 @@ impl<'a> Walk<'a> {
             weight: precision.matrix(&init["W"]),
             scaling: init["scaling"].as_f64().ok_or("no \"scaling\"")?,
             members: a.zip(b).map(member).collect(),
-            objective: Objective {
-                loss_type: hyper["loss"].as_str().unwrap_or_default().parse()?,
-                beta: number("beta")?,
-                ..Objective::default()
-            },
+            objective: Objective { beta: number("beta")?, ..Objective::from(loss_type) },
             adamw,
             rate: LearningRate { peak: number("lr")?, scheduler: LrScheduler::Linear, warmup: 0, total },
             refreshes: RefreshSchedule::every(number("sampling_update_step")? as u64, total),
@@ -204,12 +222,12 @@ impl<'a> Walk<'a> {
         let (case, hyper) = (self.case, &self.case["hyper"]);
         let mut compare = Compare { found, case: name(case), precision: self.precision };
         let merge = hyper["merge"].as_str().unwrap_or_default();
-        let initial = merged(&self.members, self.scaling, merge)?;
+        let initial = merged(&self.members, self.scaling, merge, self.precision)?;
         let mut behaviour = initial.clone();
         for (step, expected) in case["expected"]["trace"].as_array().ok_or("no \"trace\"")?.iter().enumerate() {
             let due = self.refreshes.due(step as u64);
             if due {
-                behaviour = merged(&self.members, self.scaling, merge)?;
+                behaviour = merged(&self.members, self.scaling, merge, self.precision)?;
             }
             compare.found.same("refreshed", name(case), &Some(due), &expected["refreshed"].as_bool());
             compare.close("behaviour_delta", &read(behaviour.clone()), &expected["behaviour_delta"]);
@@ -221,7 +239,7 @@ impl<'a> Walk<'a> {
             self.step(step, reference, expected, &mut compare)?;
         }
         for merge in ["linear", "mean"] {
-            let delta = read(merged(&self.members, self.scaling, merge)?);
+            let delta = read(merged(&self.members, self.scaling, merge, self.precision)?);
             let field = format!("final_merged_delta_{merge}");
             compare.close(&field, &delta, &case["expected"][&field]);
         }
@@ -270,8 +288,10 @@ impl<'a> Walk<'a> {
 
             compare.close("lr", &[rate], &expected["lr"]);
             member.parameters = member.optimizer.step(&member.parameters, &gradients, norm, rate);
-            compare.close("A_after", &read(member.factor("A")), &expected["A_after"]);
-            compare.close("B_after", &read(member.factor("B")), &expected["B_after"]);
+            for (parameter, field, gradient) in [("A", "A_after", "grad_A"), ("B", "B_after", "grad_B")] {
+                let updated = read(member.factor(parameter));
+                compare.updated(field, &updated, expected, gradient, rate);
+            }
             if self.precision.0 == DType::F32 {
                 // Each step from the file's weights: Adam magnifies what the steps before it rounded.
                 member.parameters = parameters(&expected["A_after"], &expected["B_after"], self.precision);
