@@ -105,7 +105,9 @@ impl Check {
         let errors: Vec<String> = self
             .worst
             .iter()
-            .map(|(what, worst)| format!("{what} {:.1e} (tolerance {:.0e}, {})", worst.error, worst.tolerance, worst.case))
+            .map(|(what, worst)| {
+                format!("{what} {:.1e} (tolerance {:.0e}, {})", worst.error, worst.tolerance, worst.case)
+            })
             .collect();
         println!("{verdict} {file}: {} cases; worst error: {}", self.cases, errors.join("; "));
         for failure in self.failures.iter().take(20) {

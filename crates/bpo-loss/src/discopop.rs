@@ -43,7 +43,7 @@ impl Form {
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn discopop(policy: &PairLogps, reference: &PairLogps, beta: f64, tau: f64) -> Result<Tensor<1>, Error> {
     let l = log_ratio_margin(policy, reference)? * beta;
-    Ok(modulated(l.clone(), l / tau))
+    Ok(modulated(l.clone(), l * tau.recip()))
 }
 
 /// LRML, "the" DiscoPOP loss: [`discopop`] at τ = 0.05; the old form modulates by `σ(ρ)`.
@@ -136,7 +136,7 @@ pub fn dbaql(policy: &PairLogps, reference: &PairLogps, beta: f64, form: Form) -
     Error::unless_pairs("dbaql", policy.pairs(), 2)?;
     let spread = variance(&form.statistic(&rho, beta));
     let l = rho * beta;
-    let logistic = softplus(l.clone() / -0.9) * sigmoid(spread.clone());
+    let logistic = softplus(l.clone() * (-1.0 / 0.9)) * sigmoid(spread.clone());
     Ok(logistic + (log_sigmoid(spread.neg()) - l * 0.9).exp())
 }
 

@@ -35,7 +35,7 @@ impl FDivergence {
             Self::AlphaDivergence { coefficient } if coefficient == 1.0 => log_ratios,
             Self::AlphaDivergence { coefficient } => {
                 let exponent = (log_ratios * (coefficient - 1.0)).clamp_max(LARGEST_EXPONENT);
-                expm1(exponent) / (coefficient - 1.0)
+                expm1(exponent) * (coefficient - 1.0).recip()
             }
         }
     }

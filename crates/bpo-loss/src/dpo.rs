@@ -44,7 +44,7 @@ pub fn robust_dpo(
     let x = log_ratio_margin(policy, reference)? * beta;
     let kept = log_sigmoid(x.clone()) * (1.0 - label_smoothing);
     let flipped = log_sigmoid(x.neg()) * label_smoothing;
-    Ok((flipped - kept) / (1.0 - 2.0 * label_smoothing))
+    Ok((flipped - kept) * (1.0 - 2.0 * label_smoothing).recip())
 }
 
 /// `−(1−ε)·log σ(x) − ε·log σ(−x)`.
