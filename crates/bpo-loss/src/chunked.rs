@@ -127,7 +127,7 @@ impl Head {
             }
         }
         if logps.is_empty() {
-            let empty = Tensor::<1>::zeros([0], &hidden.device());
+            let empty = Tensor::<1>::zeros([0], (&hidden.device(), hidden.dtype()));
             let collisions = self.collisions.then(|| empty.clone());
             return Ok(ScoredTokens { logps: empty, slopes: with_slopes.then_some(hidden), collisions });
         }

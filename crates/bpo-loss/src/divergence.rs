@@ -1,9 +1,14 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::{DType, Tensor, activation::log_sigmoid};
 
 use crate::{Error, PairLogps, stable::expm1};
 
 /// Largest exponent of the α-divergence; beyond it the score is constant, as in TRL.
 const LARGEST_EXPONENT: f64 = 80.0;
+
+/// The same of the forward KL. In f32 an infinite score would make a NaN of the margin or of its gradient.
+fn largest_exponent(dtype: DType) -> f64 {
+    if dtype == DType::F64 { 700.0 } else { LARGEST_EXPONENT }
+}
 
 /// The divergence that holds the policy near its reference. A loss of log-ratios becomes its f-divergence form by
 /// reading the scores `f′(π/π_ref)` instead. Wang et al. 2023, arXiv:2309.16240, table 1 (constants dropped: they
@@ -13,7 +18,7 @@ pub enum FDivergence {
     /// `lr`: DPO's own.
     #[default]
     ReverseKl,
-    /// `1 − e^{−lr}`.
+    /// `1 − e^{−lr}`; the exponent at most 80, in f64 700: beyond it the score is constant.
     ForwardKl,
     /// `log 2 + log σ(lr)`.
     JsDivergence,
@@ -30,7 +35,10 @@ impl FDivergence {
     pub fn scores(self, log_ratios: Tensor<1>) -> Tensor<1> {
         match self {
             Self::ReverseKl => log_ratios,
-            Self::ForwardKl => expm1(log_ratios.neg()).neg(),
+            Self::ForwardKl => {
+                let largest = largest_exponent(log_ratios.dtype());
+                expm1(log_ratios.neg().clamp_max(largest)).neg()
+            }
             Self::JsDivergence => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
             Self::AlphaDivergence { coefficient } if coefficient == 1.0 => log_ratios,
             Self::AlphaDivergence { coefficient } => {

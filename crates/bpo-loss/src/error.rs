@@ -47,6 +47,9 @@ pub enum Error {
         /// Pairs needed.
         needed: usize,
     },
+    /// The device did not give its values back.
+    #[error("the margins could not be read back for sorting: {0}")]
+    Unreadable(String),
     /// A target token is not a row of the head.
     #[error("target token {token} at position {position} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {

@@ -10,9 +10,13 @@ pub(crate) fn softplus(x: Tensor<1>) -> Tensor<1> {
     log_sigmoid(x.neg()).neg()
 }
 
-/// eˣ − 1 without cancellation near 0: tanh(x/2)·(eˣ + 1).
+/// eˣ − 1 without cancellation near 0, where it is tanh(x/2)·(eˣ + 1). Not so far left: there that product's gradient
+/// cancels to −eˣ.
 pub(crate) fn expm1(x: Tensor<1>) -> Tensor<1> {
-    (x.clone() * 0.5).tanh() * (x.exp() + 1.0)
+    let near = x.clone().abs().lower_elem(0.5);
+    let exp = x.clone().exp();
+    let exact = (x * 0.5).tanh() * (exp.clone() + 1.0);
+    (exp - 1.0).mask_where(near, exact)
 }
 
 /// Unbiased variance over the batch, `[1]`.

@@ -82,6 +82,9 @@ impl Labelled {
         let sums = row_sums(tokens.clone());
         let lengths = counts.clone().clamp_min(1.0);
         let slope = |factors: Tensor<1>| {
+            if self.shape[1] < 2 {
+                return vec![0.0; self.logits.len()]; // nothing is predicted
+            }
             let logits = self.leaf(arithmetic);
             let (tokens, _) = self.score(logits.clone(), arithmetic);
             gradient(&logits, &(row_sums(tokens) * factors).sum().backward())
@@ -244,7 +247,7 @@ fn total_loss(case: &Value, policy: &Tensor<1>, reference: &Tensor<1>) -> Result
     let losses = objective.losses(&pairs(policy).map_err(refused)?, &pairs(reference).map_err(refused)?);
     let losses = losses.map_err(refused)?;
     let accumulated = case["hyper"]["accumulation_pairs"].as_f64().ok_or("no hyper.accumulation_pairs")?;
-    let total = losses.clone().sum() / accumulated;
+    let total = losses.clone().sum() * accumulated.recip();
     Ok((losses, total))
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::golden::{Check, numbers};
 
-/// Largest |β·ρ| that f32 is held to the tolerance at.
+/// Largest exponent that f32 is held to the tolerance at.
 const LARGEST_EXPONENT: f64 = 80.0;
 
 pub fn check(golden: &Value, case: &Value, check: &mut Check) -> Result<(), String> {
@@ -126,8 +126,14 @@ fn singles(loss: &str, case: &Value) -> Result<impl Fn(&str, usize) -> Single + 
     let beta = beta(case)?;
     let [pc, pr, rc, rr] = ["policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps"]
         .map(|key| input(case, key));
-    let near: Vec<bool> =
-        (0..pc.len()).map(|i| (beta * ((pc[i] - rc[i]) - (pr[i] - rr[i]))).abs() < LARGEST_EXPONENT).collect();
+    // The scores of an f-divergence are exponentials of the log-ratios themselves.
+    let factor = if divergence(case)? == FDivergence::ReverseKl { 0.0 } else { 1.0 };
+    let near = |i: usize| {
+        let (chosen, rejected) = (pc[i] - rc[i], pr[i] - rr[i]);
+        let exponents = [beta * (chosen - rejected), factor * chosen, factor * rejected];
+        exponents.iter().all(|exponent| exponent.abs() < LARGEST_EXPONENT)
+    };
+    let near: Vec<bool> = (0..pc.len()).map(near).collect();
     let all_near = near.iter().all(|&near| near);
     let coupled = loss.parse::<LossType>().is_ok_and(|loss| loss.is_batch_coupled());
     let finite = case["finite_in_float32"].as_bool().unwrap_or(true);
