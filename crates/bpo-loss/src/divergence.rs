@@ -37,13 +37,16 @@ impl FDivergence {
             Self::ReverseKl => log_ratios,
             Self::ForwardKl => {
                 let largest = largest_exponent(log_ratios.dtype());
-                expm1(log_ratios.neg().clamp_max(largest)).neg()
+                log_ratios.neg().clamp_max(largest).exp().neg() + 1.0
             }
             Self::JsDivergence => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
             Self::AlphaDivergence { coefficient } if coefficient == 1.0 => log_ratios,
             Self::AlphaDivergence { coefficient } => {
                 let exponent = (log_ratios * (coefficient - 1.0)).clamp_max(LARGEST_EXPONENT);
-                expm1(exponent) * (coefficient - 1.0).recip()
+                // Near α = 1 what cancels in eˣ − 1 is divided by little.
+                let exact = (coefficient - 1.0).abs() < 0.1;
+                let difference = if exact { expm1(exponent) } else { exponent.exp() - 1.0 };
+                difference * (coefficient - 1.0).recip()
             }
         }
     }

@@ -26,7 +26,7 @@ pub fn exo_pair(
         return Err(Error::BadHyperparameter { name: "label_smoothing", value: label_smoothing, requirement });
     }
     let x = log_ratio_margin(policy, reference)? * beta;
-    let agree = sigmoid(x.clone()) * (log_sigmoid(x.clone()) - (1.0 - label_smoothing).ln());
-    let differ = sigmoid(x.clone().neg()) * (log_sigmoid(x.neg()) - label_smoothing.ln());
-    Ok(agree + differ)
+    // With log q = x + log(1−q) the entropy is one log σ: q·x + log(1−q), and log(1−q) = log q − x.
+    let odds = (1.0 - label_smoothing).ln() - label_smoothing.ln();
+    Ok(sigmoid(x.clone()) * (x.clone() - odds) + log_sigmoid(x.clone()) - x - label_smoothing.ln())
 }

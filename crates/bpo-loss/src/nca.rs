@@ -12,6 +12,7 @@ use crate::{Error, PairLogps};
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn nca_pair(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
     let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?.map(|ratio| ratio * beta);
-    let pull_back = log_sigmoid(chosen.clone().neg()) + log_sigmoid(rejected.neg());
-    Ok(log_sigmoid(chosen).neg() - pull_back * 0.5)
+    // log σ(−a) is log σ(a) − a.
+    let of_chosen = chosen.clone() * 0.5 - log_sigmoid(chosen) * 1.5;
+    Ok(of_chosen - log_sigmoid(rejected.neg()) * 0.5)
 }
