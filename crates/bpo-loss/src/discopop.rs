@@ -5,12 +5,12 @@ use std::f64::consts::LN_2;
 
 use burn::tensor::{
     Tensor,
-    activation::{log_sigmoid, relu, sigmoid},
+    activation::{relu, sigmoid},
 };
 
 use crate::{
     Error, PairLogps, log_ratio_margin,
-    stable::{deviation, softplus, variance},
+    stable::{deviation, log_sigmoid, softplus, variance},
 };
 
 /// β at discovery.

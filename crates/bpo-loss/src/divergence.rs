@@ -1,6 +1,9 @@
-use burn::tensor::{DType, Tensor, activation::log_sigmoid};
+use burn::tensor::{DType, Tensor};
 
-use crate::{Error, PairLogps, stable::expm1};
+use crate::{
+    Error, PairLogps,
+    stable::{expm1, log_sigmoid},
+};
 
 /// Largest exponent of the α-divergence; beyond it the score is constant, as in TRL.
 const LARGEST_EXPONENT: f64 = 80.0;
@@ -40,7 +43,7 @@ impl FDivergence {
                 log_ratios.neg().clamp_max(largest).exp().neg() + 1.0
             }
             Self::JsDivergence => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
-            Self::AlphaDivergence { coefficient } if coefficient == 1.0 => log_ratios,
+            Self::AlphaDivergence { coefficient: 1.0 } => log_ratios,
             Self::AlphaDivergence { coefficient } => {
                 let exponent = (log_ratios * (coefficient - 1.0)).clamp_max(LARGEST_EXPONENT);
                 // Near α = 1 what cancels in eˣ − 1 is divided by little.

@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, log_ratio_margin};
+use crate::{Error, PairLogps, log_ratio_margin, stable::log_sigmoid};
 
 /// Direct preference optimisation: `−(1−ε)·log σ(βρ) − ε·log σ(−βρ)`, unreduced, `[pairs]`.
 ///

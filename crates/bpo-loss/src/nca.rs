@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps};
+use crate::{Error, PairLogps, stable::log_sigmoid};
 
 /// Noise-contrastive alignment of a pair: `−log σ(a) − ½·log σ(−a) − ½·log σ(−c)` with `a = β·lrc`,
 /// `c = β·lrr`, unreduced, `[pairs]`.

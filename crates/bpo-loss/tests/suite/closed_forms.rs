@@ -94,3 +94,9 @@ fn the_bonuses_and_the_gap_weights_are_what_their_formulas_say() {
     let weighted = optune_wdpo(&policy, &reference, BETA, row(&[4.0]), 0.25).unwrap();
     assert!(distance(&host(weighted), &[sigmoid(1.0) * softplus(-2.0)]) < 1e-15);
 }
+
+#[test]
+fn an_impossible_rejected_completion_costs_dpo_nothing_and_moves_nothing() {
+    let outcome = Batch::of_ratios(&[[0.0, f64::NEG_INFINITY]]).outcome(&Objective::default()).unwrap();
+    assert_eq!((outcome.losses, outcome.gradients), (vec![0.0], [vec![0.0], vec![0.0]]));
+}
