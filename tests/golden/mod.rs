@@ -100,6 +100,11 @@ impl Check {
         self.failures.push(reason);
     }
 
+    /// What was wrong so far.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
     fn print(&self, file: &str) {
         let verdict = if self.failures.is_empty() && self.cases > 0 { "ok  " } else { "FAIL" };
         let errors: Vec<String> = self

@@ -1,4 +1,4 @@
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::{Error, PairLogps, dpo::smoothed};
 
@@ -10,10 +10,10 @@ use crate::{Error, PairLogps, dpo::smoothed};
 /// pair it is DPO. Melnyk et al. 2024, arXiv:2406.05882, section 3.
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
+/// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs; [`Error::Unreadable`].
 pub fn aot(policy: &PairLogps, reference: &PairLogps, beta: f64, label_smoothing: f64) -> Result<Tensor<1>, Error> {
     policy.log_ratios(reference)?;
-    let violation = sorted(policy.margin()) - sorted(reference.margin());
+    let violation = sorted(policy.margin())? - sorted(reference.margin())?;
     Ok(smoothed(violation * beta, label_smoothing))
 }
 
@@ -32,11 +32,17 @@ pub fn aot_unpaired(
     label_smoothing: f64,
 ) -> Result<Tensor<1>, Error> {
     let ratios = policy.log_ratios(reference)?;
-    Ok(smoothed((sorted(ratios.chosen) - sorted(ratios.rejected)) * beta, label_smoothing))
+    Ok(smoothed((sorted(ratios.chosen)? - sorted(ratios.rejected)?) * beta, label_smoothing))
 }
 
-/// Ascending; the gradient follows each value to where it came from.
-pub(crate) fn sorted(x: Tensor<1>) -> Tensor<1> {
-    let order = x.clone().inner().argsort(0);
-    x.select(0, order)
+/// Ascending, equal values in their order (as torch has it; burn's own sort may swap them, and with them gradients).
+/// The gradient follows each value to where it came from.
+fn sorted(x: Tensor<1>) -> Result<Tensor<1>, Error> {
+    let device = x.device();
+    let values: Vec<f64> = x.clone().inner().try_into_vec_as().map_err(|error| Error::Unreadable(error.to_string()))?;
+    let mut order: Vec<i64> = (0..values.len() as i64).collect();
+    // −0 + 0 is 0: the two zeros are equal.
+    order.sort_by(|&a, &b| (values[a as usize] + 0.0).total_cmp(&(values[b as usize] + 0.0)));
+    let length = order.len();
+    Ok(x.select(0, Tensor::from_data(TensorData::new(order, [length]), &device)))
 }

@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps};
+use crate::{Error, PairLogps, stable::log_sigmoid};
 
 /// Binary classifier optimisation: `−log σ(β·lrc − δ) − log σ(−(β·lrr − δ))`, unreduced, `[pairs]`.
 ///

@@ -96,7 +96,7 @@ impl Head {
         let mut slopes = Vec::new();
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
-            let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &rows.device()).unsqueeze_dim(1);
+            let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &rows).unsqueeze_dim(1);
             // dL/d logits = c·(1[v = y] − p_v)
             let pull = self.probabilities(&rows).probabilities.neg() * scale.clone();
             let index: Tensor<2, Int> = ints(chunk, &rows.device()).unsqueeze_dim(1);
@@ -127,7 +127,7 @@ impl Head {
             }
         }
         if logps.is_empty() {
-            let empty = Tensor::<1>::zeros([0], &hidden.device());
+            let empty = Tensor::<1>::zeros([0], (&hidden.device(), hidden.dtype()));
             let collisions = self.collisions.then(|| empty.clone());
             return Ok(ScoredTokens { logps: empty, slopes: with_slopes.then_some(hidden), collisions });
         }
@@ -182,6 +182,7 @@ fn ints(values: &[u32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values, [length]), device)
 }
 
-fn floats(values: &[f32], device: &Device) -> Tensor<1> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+/// On the device and in the precision of `like`.
+fn floats(values: &[f32], like: &Tensor<2>) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), (&like.device(), like.dtype()))
 }

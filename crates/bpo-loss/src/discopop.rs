@@ -1,14 +1,16 @@
 //! The losses that a language model discovered in DiscoPOP (Lu et al. 2024, arXiv:2406.08414, table 1 and the
 //! authors' code). `l = βρ`; `_old` forms take their statistics of ρ, as at discovery with β = 0.05, the others of
 //! `z = l/0.05`. Products of exponentials and sigmoids are taken in log space: finite wherever the limit is.
+use std::f64::consts::LN_2;
+
 use burn::tensor::{
     Tensor,
-    activation::{log_sigmoid, relu, sigmoid},
+    activation::{relu, sigmoid},
 };
 
 use crate::{
     Error, PairLogps, log_ratio_margin,
-    stable::{deviation, softplus, variance},
+    stable::{deviation, log_sigmoid, softplus, variance},
 };
 
 /// β at discovery.
@@ -43,7 +45,7 @@ impl Form {
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn discopop(policy: &PairLogps, reference: &PairLogps, beta: f64, tau: f64) -> Result<Tensor<1>, Error> {
     let l = log_ratio_margin(policy, reference)? * beta;
-    Ok(modulated(l.clone(), l / tau))
+    Ok(modulated(l.clone(), l * tau.recip()))
 }
 
 /// LRML, "the" DiscoPOP loss: [`discopop`] at τ = 0.05; the old form modulates by `σ(ρ)`.
@@ -63,7 +65,7 @@ fn modulated(l: Tensor<1>, z: Tensor<1>) -> Tensor<1> {
 /// Adaptive quantile loss: `w·softplus(−l) + (1−w)·max(0, 1−l)` with `q = ½ + 0.01·(σ(mean z) − ½)` and
 /// `w = σ(−(z − q))`, unreduced, `[pairs]`; the old form has `w = σ(−β(ρ − q))`.
 ///
-/// **Batch-coupled** through the mean. Its gradient at ρ = 0 points the wrong way (+0.753β per nat), as
+/// **Batch-coupled** through the mean. The current form's gradient at ρ = 0 points the wrong way (+0.753β per nat), as
 /// [`discopop`]'s; beyond l = 1 it tends to 0.
 ///
 /// # Errors
@@ -121,7 +123,9 @@ pub fn padll(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Ten
 /// As [`discopop`].
 pub fn cell(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
     let l = log_ratio_margin(policy, reference)? * beta;
-    Ok((l.clone().neg().exp() + softplus(l.neg())) * 0.5)
+    let opposite = l.neg();
+    // ½ inside the exponent: it overflows later.
+    Ok((opposite.clone() - LN_2).exp() + softplus(opposite) * 0.5)
 }
 
 /// Dynamic blended adaptive quantile loss: `w·softplus(−l/0.9) + (1−w)·e^{−0.9·l}` with `w = σ(var z)`,
@@ -136,7 +140,7 @@ pub fn dbaql(policy: &PairLogps, reference: &PairLogps, beta: f64, form: Form) -
     Error::unless_pairs("dbaql", policy.pairs(), 2)?;
     let spread = variance(&form.statistic(&rho, beta));
     let l = rho * beta;
-    let logistic = softplus(l.clone() / -0.9) * sigmoid(spread.clone());
+    let logistic = softplus(l.clone() * (-1.0 / 0.9)) * sigmoid(spread.clone());
     Ok(logistic + (log_sigmoid(spread.neg()) - l * 0.9).exp())
 }
 

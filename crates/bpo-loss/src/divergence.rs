@@ -1,9 +1,17 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::{DType, Tensor};
 
-use crate::{Error, PairLogps, stable::expm1};
+use crate::{
+    Error, PairLogps,
+    stable::{expm1, log_sigmoid},
+};
 
 /// Largest exponent of the α-divergence; beyond it the score is constant, as in TRL.
 const LARGEST_EXPONENT: f64 = 80.0;
+
+/// The same of the forward KL. In f32 an infinite score would make a NaN of the margin or of its gradient.
+fn largest_exponent(dtype: DType) -> f64 {
+    if dtype == DType::F64 { 700.0 } else { LARGEST_EXPONENT }
+}
 
 /// The divergence that holds the policy near its reference. A loss of log-ratios becomes its f-divergence form by
 /// reading the scores `f′(π/π_ref)` instead. Wang et al. 2023, arXiv:2309.16240, table 1 (constants dropped: they
@@ -13,7 +21,7 @@ pub enum FDivergence {
     /// `lr`: DPO's own.
     #[default]
     ReverseKl,
-    /// `1 − e^{−lr}`.
+    /// `1 − e^{−lr}`; the exponent at most 80, in f64 700: beyond it the score is constant.
     ForwardKl,
     /// `log 2 + log σ(lr)`.
     JsDivergence,
@@ -30,12 +38,18 @@ impl FDivergence {
     pub fn scores(self, log_ratios: Tensor<1>) -> Tensor<1> {
         match self {
             Self::ReverseKl => log_ratios,
-            Self::ForwardKl => expm1(log_ratios.neg()).neg(),
+            Self::ForwardKl => {
+                let largest = largest_exponent(log_ratios.dtype());
+                log_ratios.neg().clamp_max(largest).exp().neg() + 1.0
+            }
             Self::JsDivergence => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
-            Self::AlphaDivergence { coefficient } if coefficient == 1.0 => log_ratios,
+            Self::AlphaDivergence { coefficient: 1.0 } => log_ratios,
             Self::AlphaDivergence { coefficient } => {
                 let exponent = (log_ratios * (coefficient - 1.0)).clamp_max(LARGEST_EXPONENT);
-                expm1(exponent) / (coefficient - 1.0)
+                // Near α = 1 what cancels in eˣ − 1 is divided by little.
+                let exact = (coefficient - 1.0).abs() < 0.1;
+                let difference = if exact { expm1(exponent) } else { exponent.exp() - 1.0 };
+                difference * (coefficient - 1.0).recip()
             }
         }
     }

@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, log_ratio_margin};
+use crate::{Error, PairLogps, log_ratio_margin, stable::log_sigmoid};
 
 /// Direct preference optimisation: `−(1−ε)·log σ(βρ) − ε·log σ(−βρ)`, unreduced, `[pairs]`.
 ///
@@ -42,16 +42,12 @@ pub fn robust_dpo(
     label_smoothing: f64,
 ) -> Result<Tensor<1>, Error> {
     let x = log_ratio_margin(policy, reference)? * beta;
-    let kept = log_sigmoid(x.clone()) * (1.0 - label_smoothing);
-    let flipped = log_sigmoid(x.neg()) * label_smoothing;
-    Ok((flipped - kept) / (1.0 - 2.0 * label_smoothing))
+    // As in `smoothed`, divided by 1 − 2ε.
+    Ok(log_sigmoid(x.clone()).neg() - x * (label_smoothing / (1.0 - 2.0 * label_smoothing)))
 }
 
-/// `−(1−ε)·log σ(x) − ε·log σ(−x)`.
+/// `−(1−ε)·log σ(x) − ε·log σ(−x)`, which is `−log σ(x) + ε·x`: log σ(−x) is log σ(x) − x.
 pub(crate) fn smoothed(x: Tensor<1>, label_smoothing: f64) -> Tensor<1> {
     let agree = log_sigmoid(x.clone()).neg();
-    if label_smoothing == 0.0 {
-        return agree;
-    }
-    agree * (1.0 - label_smoothing) - log_sigmoid(x.neg()) * label_smoothing
+    if label_smoothing == 0.0 { agree } else { agree + x * label_smoothing }
 }

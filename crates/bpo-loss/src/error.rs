@@ -66,6 +66,9 @@ pub enum Error {
     /// A text is not a loss expression.
     #[error(transparent)]
     Expression(#[from] crate::ExpressionError),
+    /// The device did not give its values back.
+    #[error("the margins could not be read back for sorting: {0}")]
+    Unreadable(String),
     /// A target token is not a row of the head.
     #[error("target token {token} at position {position} is outside the vocabulary of {vocab}")]
     TokenOutOfVocabulary {

@@ -1,9 +1,6 @@
-use burn::tensor::{
-    Tensor,
-    activation::{log_sigmoid, sigmoid},
-};
+use burn::tensor::{Tensor, activation::sigmoid};
 
-use crate::{Error, PairLogps, log_ratio_margin};
+use crate::{Error, PairLogps, log_ratio_margin, stable::log_sigmoid};
 
 /// Exact optimisation for pairs, the reverse KL between the policy's preference and smoothed labels:
 /// `q·(log q − log(1−ε)) + (1−q)·(log(1−q) − log ε)` with `q = σ(βρ)`, unreduced, `[pairs]`.
@@ -26,7 +23,9 @@ pub fn exo_pair(
         return Err(Error::BadHyperparameter { name: "label_smoothing", value: label_smoothing, requirement });
     }
     let x = log_ratio_margin(policy, reference)? * beta;
-    let agree = sigmoid(x.clone()) * (log_sigmoid(x.clone()) - (1.0 - label_smoothing).ln());
-    let differ = sigmoid(x.clone().neg()) * (log_sigmoid(x.neg()) - label_smoothing.ln());
-    Ok(agree + differ)
+    // Σ q·log q is minus the entropy, an even function of x that is written for |x|: no large terms cancel.
+    let far = x.clone().abs();
+    let entropy = sigmoid(far.clone().neg()) * far.clone() - log_sigmoid(far);
+    let odds = (1.0 - label_smoothing).ln() - label_smoothing.ln();
+    Ok((entropy + sigmoid(x) * odds).neg() - label_smoothing.ln())
 }

@@ -62,4 +62,4 @@ pub use pair::{PairLogps, log_ratio_margin};
 pub use sft::chosen_nll;
 pub use slic::slic_hinge;
 pub use sppo::sppo_hard;
-pub use weighting::{ld_token_weights, optune_weights, wpo_weight};
+pub use weighting::{ld_token_weights, optune_wdpo, optune_weights, wpo_weight};

@@ -20,7 +20,7 @@ pub fn token_logps(logits: Tensor<3>, labels: Tensor<2, Int>) -> (Tensor<2>, Ten
     let [batch, time, vocab] = logits.dims();
     if time < 2 {
         let device = logits.device();
-        return (Tensor::zeros([batch, 0], &device), Tensor::zeros([batch], &device));
+        return (Tensor::zeros([batch, 0], (&device, logits.dtype())), Tensor::zeros([batch], &device));
     }
     let logits = logits.slice([0..batch, 0..time - 1, 0..vocab]);
     let labels = labels.slice([0..batch, 1..time]);

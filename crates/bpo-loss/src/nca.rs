@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::log_sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps};
+use crate::{Error, PairLogps, stable::log_sigmoid};
 
 /// Noise-contrastive alignment of a pair: `−log σ(a) − ½·log σ(−a) − ½·log σ(−c)` with `a = β·lrc`,
 /// `c = β·lrr`, unreduced, `[pairs]`.
@@ -12,6 +12,7 @@ use crate::{Error, PairLogps};
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn nca_pair(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
     let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?.map(|ratio| ratio * beta);
-    let pull_back = log_sigmoid(chosen.clone().neg()) + log_sigmoid(rejected.neg());
-    Ok(log_sigmoid(chosen).neg() - pull_back * 0.5)
+    // log σ(−a) is log σ(a) − a.
+    let of_chosen = chosen.clone() * 0.5 - log_sigmoid(chosen) * 1.5;
+    Ok(of_chosen - log_sigmoid(rejected.neg()) * 0.5)
 }

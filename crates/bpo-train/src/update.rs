@@ -71,8 +71,8 @@ impl<'p> Batch<'p> {
         let mut weights: Vec<Vec<f32>> = lengths.iter().map(|&length| vec![1.0; length]).collect();
         for &chosen in &self.first {
             let (ours, theirs) = (lengths[chosen], lengths[chosen + 1]);
-            weights[chosen] = ld_token_weights(ours, theirs, ld_alpha).collect();
-            weights[chosen + 1] = ld_token_weights(theirs, ours, ld_alpha).collect();
+            weights[chosen] = ld_token_weights(ours, theirs, ld_alpha).map(|weight| weight as f32).collect();
+            weights[chosen + 1] = ld_token_weights(theirs, ours, ld_alpha).map(|weight| weight as f32).collect();
         }
         weights
     }
