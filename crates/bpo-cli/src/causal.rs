@@ -31,7 +31,7 @@ pub const KEY: &str = "outcomes";
 /// Runs `table`.
 pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets, KEY) {
+    if args.recipe().is_none() && drop_foreign_references(&mut table, &args.sets, KEY) {
         progress.say("note: the built-in references belong to the built-in model and outcomes, and are left out");
     }
     let recipe: CausalRecipe = recipe::parse(&table, "recipe")?;

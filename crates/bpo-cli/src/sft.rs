@@ -28,7 +28,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   bpo sft --set model=./SmolLM2-135M-Instruct --set data=rows.jsonl
-  bpo sft --recipe assets/story/sft.toml --set data=corpus.jsonl")]
+  bpo sft assets/story/sft.toml --set data=corpus.jsonl")]
 pub struct SftArgs {
     /// Which run, with which settings.
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct SftArgs {
 /// Runs the verb.
 pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     let args = &args.run;
-    let table = recipe::load("", args.recipe.as_deref(), &args.sets)?;
+    let table = recipe::load("", args.recipe(), &args.sets)?;
     let recipe: SftRecipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;

@@ -1,27 +1,34 @@
 //! Every loss on 4,096 pairs in f32 on `flex`: forward, and forward with backward.
 //!
-//! `cargo bench -p bpo-loss` prints medians in microseconds, `-- --json ROUNDS` prints them as JSON for
-//! `bench/peer/losses.py` to set against PyTorch's. Not criterion: its dependencies turn on features of `serde` that
-//! burn shares, and every test build of this crate would compile burn a second time.
+//! `cargo bench -p bpo-loss` is criterion's; `-- --json ROUNDS` prints medians in microseconds for
+//! `bench/peer/losses.py` to set against PyTorch's, process by process in turn.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::{hint::black_box, time::Instant};
 
 use bpo_loss::{FDivergence, LossType, Objective, PairLogps};
 use burn::tensor::{Device, Tensor, TensorData};
+use criterion::Criterion;
 
 const PAIRS: usize = 4096;
 
-const ROUNDS: usize = 200;
-
 fn main() {
-    let rounds = std::env::args().skip_while(|argument| argument != "--json").nth(1);
-    let medians = medians(rounds.as_ref().map_or(ROUNDS, |rounds| rounds.parse().unwrap()));
-    if rounds.is_some() {
-        println!("{}", serde_json::Value::Object(medians));
-    } else {
-        medians.iter().for_each(|(loss, times)| println!("{loss}: {times} µs"));
+    match std::env::args().skip_while(|argument| argument != "--json").nth(1) {
+        Some(rounds) => println!("{}", serde_json::Value::Object(medians(rounds.parse().unwrap()))),
+        None => by_criterion(),
     }
+}
+
+fn by_criterion() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let pairs = Pairs::new();
+    for (name, objective) in objectives() {
+        let mut group = criterion.benchmark_group(name);
+        group.bench_function("forward", |bencher| bencher.iter(|| pairs.forward(&objective)));
+        group.bench_function("backward", |bencher| bencher.iter(|| pairs.backward(&objective)));
+        group.finish();
+    }
+    criterion.final_summary();
 }
 
 /// `{"loss": [forward, forward and backward], …}`.

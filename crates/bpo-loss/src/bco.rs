@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, stable::log_sigmoid};
+use crate::{Error, PairLogps, stable::softplus};
 
 /// Binary classifier optimisation: `−log σ(β·lrc − δ) − log σ(−(β·lrr − δ))`, unreduced, `[pairs]`.
 ///
@@ -10,6 +10,8 @@ use crate::{Error, PairLogps, stable::log_sigmoid};
 /// # Errors
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn bco_pair(policy: &PairLogps, reference: &PairLogps, beta: f64, delta: f64) -> Result<Tensor<1>, Error> {
-    let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?.map(|ratio| ratio * beta - delta);
-    Ok((log_sigmoid(chosen) + log_sigmoid(rejected.neg())).neg())
+    let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?;
+    let right = PairLogps::new(chosen * beta - delta, rejected * -beta + delta)?;
+    let PairLogps { chosen, rejected, .. } = right.map_together(|reward| softplus(reward.neg()));
+    Ok(chosen + rejected)
 }

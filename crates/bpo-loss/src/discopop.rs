@@ -10,7 +10,7 @@ use burn::tensor::{
 
 use crate::{
     Error, PairLogps, log_ratio_margin,
-    stable::{deviation, log_sigmoid, softplus, variance},
+    stable::{deviation, log_sigmoid, logistic, softplus, variance, with_slope},
 };
 
 /// β at discovery.
@@ -45,7 +45,7 @@ impl Form {
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn discopop(policy: &PairLogps, reference: &PairLogps, beta: f64, tau: f64) -> Result<Tensor<1>, Error> {
     let l = log_ratio_margin(policy, reference)? * beta;
-    Ok(modulated(l.clone(), l * tau.recip()))
+    Ok(modulated(l, tau.recip()))
 }
 
 /// LRML, "the" DiscoPOP loss: [`discopop`] at τ = 0.05; the old form modulates by `σ(ρ)`.
@@ -53,13 +53,30 @@ pub fn discopop(policy: &PairLogps, reference: &PairLogps, beta: f64, tau: f64) 
 /// # Errors
 /// As [`discopop`].
 pub fn lrml(policy: &PairLogps, reference: &PairLogps, beta: f64, form: Form) -> Result<Tensor<1>, Error> {
-    let rho = log_ratio_margin(policy, reference)?;
-    Ok(modulated(rho.clone() * beta, form.statistic(&rho, beta)))
+    let l = log_ratio_margin(policy, reference)? * beta;
+    let k = match form {
+        Form::Current => BETA.recip(),
+        Form::Old => beta.recip(),
+    };
+    Ok(modulated(l, k))
 }
 
-/// `(1 − σ(z))·softplus(−l) + σ(z)·e⁻ˡ`; the last product as one exponential, or 0·∞ would be NaN far left.
-fn modulated(l: Tensor<1>, z: Tensor<1>) -> Tensor<1> {
-    sigmoid(z.clone().neg()) * softplus(l.clone().neg()) + (log_sigmoid(z) - l).exp()
+/// `(1 − m)·softplus(−l) + m·e⁻ˡ` with `m = σ(k·l)`, value and slope from three exponentials. `m·e⁻ˡ` is taken as
+/// `e^{min(kl, 0) − l}/(1 + e^{−|kl|})`: as a product it would be 0·∞ far left.
+fn modulated(l: Tensor<1>, k: f64) -> Tensor<1> {
+    let at = l.clone().detach();
+    let z = at.clone() * k;
+    let small = z.clone().abs().neg().exp();
+    let larger = (small.clone() + 1.0).recip();
+    let smaller = small * larger.clone();
+    let left = z.clone().lower_elem(0.0);
+    let exponential = (z.clamp_max(0.0) - at.clone()).exp() * larger.clone();
+    let m = larger.clone().mask_where(left.clone(), smaller.clone());
+    let rest = smaller.mask_where(left, larger);
+    let (softplus, sigmoid) = logistic(at);
+    let value = rest.clone() * softplus.clone() + exponential.clone();
+    let slope = exponential * (rest.clone() * k - 1.0) - rest * (softplus * m * k + sigmoid);
+    with_slope(l, value, slope)
 }
 
 /// Adaptive quantile loss: `w·softplus(−l) + (1−w)·max(0, 1−l)` with `q = ½ + 0.01·(σ(mean z) − ½)` and

@@ -62,7 +62,7 @@ impl FDivergence {
         if self == Self::ReverseKl {
             return Ok([policy.clone(), reference.clone()]);
         }
-        let scores = policy.log_ratios(reference)?.map(|ratios| self.scores(ratios));
+        let scores = policy.log_ratios(reference)?.map_together(|ratios| self.scores(ratios));
         let nothing = reference.clone().map(|logps| logps.zeros_like());
         Ok([scores, nothing])
     }

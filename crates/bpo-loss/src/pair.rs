@@ -74,6 +74,14 @@ impl PairLogps {
     pub(crate) fn map(self, f: impl Fn(Tensor<1>) -> Tensor<1>) -> Self {
         Self { chosen: f(self.chosen), rejected: f(self.rejected), lengths: self.lengths }
     }
+
+    /// As [`PairLogps::map`] for an `f` of several operations on each element, in one pass over both sides.
+    pub(crate) fn map_together(self, f: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Self {
+        let pairs = self.pairs();
+        let both = f(Tensor::cat(vec![self.chosen, self.rejected], 0));
+        let (chosen, rejected) = (both.clone().narrow(0, 0, pairs), both.narrow(0, pairs, pairs));
+        Self { chosen, rejected, lengths: self.lengths }
+    }
 }
 
 pub(crate) fn same_length(what: &'static str, left: &Tensor<1>, right: &Tensor<1>) -> Result<(), Error> {

@@ -4,21 +4,29 @@
 //! f32 on the way back, whatever the tensor's precision. A product with the reciprocal is exact, and faster.
 use burn::tensor::Tensor;
 
-/// log σ(x), value and slope from one exponential: faster than burn's, which takes another on the way back and a slow
-/// `log1p`, and within an ulp of 1 of it.
-///
-/// The slope is a constant factor of x minus its own value, which is 0; hence no second derivatives. Nothing depends on
-/// how autodiff treats kinks: at x = 0, where a refreshed policy stands, the gradient of `min(x, 0) − log1p(e^−|x|)`
-/// would be off by ½.
-pub(crate) fn log_sigmoid(x: Tensor<1>) -> Tensor<1> {
+/// `value`, a function of x that is known with its `slope`: both are constants to autodiff, which sees
+/// `value + slope·(x − x)`. There are no second derivatives, and nothing depends on how autodiff treats kinks.
+pub(crate) fn with_slope(x: Tensor<1>, value: Tensor<1>, slope: Tensor<1>) -> Tensor<1> {
     let at = x.clone().detach();
-    let small = at.clone().abs().neg().exp();
-    let sum = small.clone() + 1.0;
-    let value = at.clone().clamp_max(0.0) - sum.clone().log();
-    let slope = small.mask_fill(at.clone().lower_elem(0.0), 1.0) / sum;
     // ∞ − ∞ is not 0.
     let nothing = (x - at.clone()).mask_fill(at.is_inf(), 0.0);
     nothing * slope + value
+}
+
+/// softplus(−x) = log(1 + e⁻ˣ) and σ(−x), from one exponential.
+pub(crate) fn logistic(x: Tensor<1>) -> (Tensor<1>, Tensor<1>) {
+    let small = x.clone().abs().neg().exp();
+    let sum = small.clone() + 1.0;
+    let softplus = sum.clone().log() - x.clone().clamp_max(0.0);
+    (softplus, small.mask_fill(x.lower_elem(0.0), 1.0) / sum)
+}
+
+/// log σ(x): faster than burn's, which takes another exponential on the way back and a slow `log1p`, and within an ulp
+/// of 1 of it. At x = 0, where a refreshed policy stands, the autodiff gradient of `min(x, 0) − log1p(e^−|x|)` would be
+/// off by ½.
+pub(crate) fn log_sigmoid(x: Tensor<1>) -> Tensor<1> {
+    let (softplus, slope) = logistic(x.clone().detach());
+    with_slope(x, softplus.neg(), slope)
 }
 
 /// log(1 + eˣ).

@@ -32,7 +32,7 @@ const DEFAULT: &str = include_str!("../../../../recipes/story.toml");
 #[command(after_help = "\
 Examples:
   bpo train
-  bpo train --recipe recipes/smollm2-helpful.toml --set model=./SmolLM2-135M-Instruct
+  bpo train recipes/smollm2-helpful.toml --set model=./SmolLM2-135M-Instruct
   bpo train --set outcomes=texts-with-outcomes.jsonl --set causal_estimator=dr
   bpo train --run-dir runs/dpo --set reference=initial --set loss_type=ipo")]
 pub struct TrainArgs {
@@ -45,8 +45,11 @@ pub struct TrainArgs {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Recipe file (TOML)
-    #[arg(long, value_name = "FILE")]
-    pub recipe: Option<PathBuf>,
+    #[arg(value_name = "RECIPE")]
+    file: Option<PathBuf>,
+    /// The same, by name
+    #[arg(long = "recipe", value_name = "FILE", conflicts_with = "file")]
+    named: Option<PathBuf>,
     /// Folder of the run [default: runs/NAME, by the recipe's name]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
@@ -59,9 +62,14 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The recipe file, where one was given.
+    pub fn recipe(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.named.as_deref())
+    }
+
     /// `--run-dir`, or `runs/NAME`, `default` being the name of a run without a recipe.
     pub fn folder(&self, default: &str) -> PathBuf {
-        let name = self.recipe.as_deref().and_then(Path::file_stem).map_or_else(|| default.into(), ToOwned::to_owned);
+        let name = self.recipe().and_then(Path::file_stem).map_or_else(|| default.into(), ToOwned::to_owned);
         self.run_dir.clone().unwrap_or_else(|| Path::new("runs").join(name))
     }
 }
@@ -71,11 +79,11 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
     let args = &args.run;
     let default = if sets_key(&args.sets, causal::KEY) { causal::DEFAULT } else { DEFAULT };
-    let mut table = recipe::load(default, args.recipe.as_deref(), &args.sets)?;
+    let mut table = recipe::load(default, args.recipe(), &args.sets)?;
     if table.contains_key(causal::KEY) {
         return causal::run(args, table, globals);
     }
-    if args.recipe.is_none() && drop_foreign_references(&mut table, &args.sets, "prompts") {
+    if args.recipe().is_none() && drop_foreign_references(&mut table, &args.sets, "prompts") {
         progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
     }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
