@@ -193,12 +193,12 @@ impl<'a> Pair<'a> {
 /// Explicit preferences only; everything else is counted by reason. With `optimistic`, the first sampled completion
 /// is SELM's.
 pub(crate) fn pairs<'a>(
-    prompts: &[&'a TrainPrompt],
+    prompts: &'a [TrainPrompt],
     collected: &'a [Collected],
     optimistic: bool,
 ) -> Result<(Vec<Pair<'a>>, Vec<String>), Error> {
     let (mut pairs, mut dropped) = (Vec::new(), Vec::new());
-    for (&prompt, Collected { drawn, choice, at }) in prompts.iter().zip(collected) {
+    for (prompt, Collected { drawn, choice, at }) in prompts.iter().zip(collected) {
         if prompt.id != drawn.prompt {
             let (now, then) = (prompt.id, drawn.prompt);
             return Err(Error::Data(format!("the journal's completions are of prompt {then}, the step's of {now}")));

@@ -13,6 +13,7 @@ mod dataset;
 mod ensemble;
 mod error;
 mod evaluate;
+mod export;
 mod observer;
 mod optimizer;
 mod prospect;

@@ -61,7 +61,7 @@ impl Replay {
     }
 
     /// The answers to all of a step's prompts: `fresh` ones for those that were `asked`, kept ones for the others.
-    pub fn completed(&mut self, prompts: &[&TrainPrompt], asked: &[bool], fresh: Vec<Collected>) -> Vec<Collected> {
+    pub fn completed(&mut self, prompts: &[TrainPrompt], asked: &[bool], fresh: Vec<Collected>) -> Vec<Collected> {
         if self.fraction >= 1.0 {
             return fresh;
         }

@@ -7,11 +7,8 @@ use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
-    evaluate::longest,
-    run::{export, mixed},
-    state::State,
-    step_metrics::peak_rss_mib,
+    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward, evaluate::longest, export::export,
+    run::mixed, state::State, step_metrics::peak_rss_mib,
 };
 
 /// What a supervised run works on.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdamW, AdamWConfig, Error, Trainable,
+    collect::Collected,
     ensemble::{Ensemble, Member},
 };
 
@@ -40,6 +41,18 @@ pub(crate) struct Counters {
     pub sampled: u64,
     /// Pairs that did not train, by reason.
     pub dropped: std::collections::BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// Adds a step.
+    pub fn count(&mut self, collected: &[Collected], step: u64, pairs: usize, dropped: Vec<String>) {
+        self.pairs += pairs as u64;
+        let fresh = collected.iter().filter(|collected| collected.at == step);
+        self.sampled += fresh.map(|collected| collected.drawn.samples.len() as u64).sum::<u64>();
+        for reason in dropped {
+            *self.dropped.entry(reason).or_default() += 1;
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,4 +1,6 @@
 //! The metrics of one step, under TRL's names.
+use std::time::Instant;
+
 use bpo_loss::PairMetrics;
 use serde_json::{Map, Value, json};
 
@@ -120,6 +122,35 @@ pub(crate) fn describe_collection(collected: &[Collected], step: u64, pairs: usi
         let margin: f64 = scores.iter().map(|[a, b]| (a - b).abs()).sum();
         metrics.insert("objective/scores".into(), json!(sum / count));
         metrics.insert("objective/scores_margin".into(), json!(margin / count));
+    }
+}
+
+/// Seconds of a step's stages, in the order in which they end.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    laps: Vec<(&'static str, f64)>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { started: Instant::now(), laps: Vec::new() }
+    }
+}
+
+impl Clock {
+    /// The stage `name` ends now.
+    pub fn lap(&mut self, name: &'static str) {
+        let before: f64 = self.laps.iter().map(|(_, seconds)| seconds).sum();
+        self.laps.push((name, self.started.elapsed().as_secs_f64() - before));
+    }
+
+    /// Writes the stages and the whole step into the step's record.
+    pub fn describe(self, metrics: &mut Map<String, Value>) {
+        let whole = ("time/step", self.started.elapsed().as_secs_f64());
+        for (name, seconds) in self.laps.into_iter().chain([whole]) {
+            metrics.insert(name.into(), json!(rounded(seconds)));
+        }
     }
 }
 

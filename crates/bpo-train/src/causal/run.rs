@@ -18,7 +18,7 @@ use crate::{
     CausalEstimator, CausalForm, CausalRecipe, CurvePoint, Error, EvalPrompt, Evaluation, Evaluator, LearningRate,
     Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable, bootstrap_mean,
     evaluate::{win_rate, wins_by_score},
-    run::export,
+    export::export,
     state::State,
     step_metrics::{peak_rss_mib, rounded},
 };

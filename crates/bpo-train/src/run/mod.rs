@@ -1,25 +1,25 @@
 //! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
+mod ending;
+mod gather;
+
 use std::time::Instant;
 
 use bpo_annotate::Annotator;
 use bpo_data::{ReferenceRow, Tokenizer};
-use bpo_model::{Adapter, Decoder, WeightDtype, write_model};
-use bpo_sampler::{GenerateConfig, MemberRanks, PairSelection, StreamKey};
+use bpo_model::{Adapter, Decoder};
 use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    CurvePoint, Drawn, Error, EvalPrompt, Evaluation, Evaluator, Interval, LearningRate, Observer, Recipe, Reference,
-    RefreshSchedule, Report, SamplePair, Scored, Stage, TrainPrompt, TrainRows, Trainable, bootstrap_mean,
-    choice::{Choice, Judge, Question},
-    collect::{self, AbstainQuota, Collected, Pair, Streams, candidates},
+    Error, EvalPrompt, LearningRate, Observer, Recipe, Reference, RefreshSchedule, Report, Scored, Stage, TrainPrompt,
+    TrainRows, Trainable,
+    collect::{self, AbstainQuota, Collected, Pair},
     dataset::{Prepared, prepare},
     ensemble::{Ensemble, Member},
-    evaluate::{win_rate, wins_by_score},
     prospect,
     replay::Replay,
     state::{Snapshot, State},
-    step_metrics::{Trained, describe_collection, peak_rss_mib, rounded},
+    step_metrics::{Clock, Trained, describe_collection, peak_rss_mib},
     update::{Batch, Criterion, Losses},
 };
 
@@ -169,45 +169,52 @@ impl<'a> Run<'a> {
 
     /// Online BPO (Xu et al. 2024, arXiv:2406.12168, Algorithm 1). One step, one line per stage.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
-        let (step, started) = (self.state.step, Instant::now());
-        self.refresh(step)?;
+        let (step, mut clock) = (self.state.step, Clock::default());
+        self.refresh(step)?; // behaviour ← policy, when the schedule says so
+        let prompts = self.prompts_at(step);
+        let collected = self.collected(step, &prompts, &mut clock, observer)?; // sampled, judged, journalled
+        let (pairs, dropped) = self.pairs(&prompts, &collected)?;
+        let trained = self.train(step, &pairs, observer)?; // against the reference; one update
+        clock.lap("time/train");
+        self.state.counters.count(&collected, step, pairs.len(), dropped);
+        self.state.step += 1;
+        self.describe(step, &trained, &collected, pairs.len(), clock)
+    }
+
+    fn prompts_at(&self, step: u64) -> Vec<TrainPrompt> {
         let order = self.order.at(step, self.recipe.prompts_per_step());
-        let chosen: Vec<TrainPrompt> = order.into_iter().map(|index| self.prompts[index].clone()).collect();
-        let prompts: Vec<&TrainPrompt> = chosen.iter().collect();
-        let asked: Vec<bool> = prompts.iter().map(|prompt| self.replay.wants(prompt)).collect();
-        let wanted: Vec<&TrainPrompt> = prompts.iter().zip(&asked).filter(|(_, a)| **a).map(|(p, _)| *p).collect();
-        let drawn = self.sampled(step, &wanted, observer)?;
-        let sampled = started.elapsed();
-        let choices = self.judged(step, &wanted, &drawn, observer)?;
-        let judged = started.elapsed();
-        let fresh = drawn.into_iter().zip(choices).map(|(drawn, choice)| Collected { drawn, choice, at: step });
-        let collected = self.replay.completed(&prompts, &asked, fresh.collect());
-        let (mut pairs, mut dropped) = collect::pairs(&prompts, &collected, self.recipe.selm_alpha.is_some())?;
+        order.into_iter().map(|index| self.prompts[index].clone()).collect()
+    }
+
+    /// The step's preferences, and why other pairs are none.
+    fn pairs<'p>(
+        &self,
+        prompts: &'p [TrainPrompt],
+        collected: &'p [Collected],
+    ) -> Result<(Vec<Pair<'p>>, Vec<String>), Error> {
+        let (mut pairs, mut dropped) = collect::pairs(prompts, collected, self.recipe.selm_alpha.is_some())?;
         if pairs.len() < self.criterion.objective.min_pairs() {
             dropped.extend(pairs.drain(..).map(|_| "too few for the loss".to_string()));
         }
-        let trained = self.train(step, &pairs, observer)?;
-        let seconds =
-            [sampled, judged - sampled, started.elapsed() - judged, started.elapsed()].map(|t| t.as_secs_f64());
+        Ok((pairs, dropped))
+    }
 
-        let counters = &mut self.state.counters;
-        counters.pairs += pairs.len() as u64;
-        counters.sampled +=
-            collected.iter().filter(|c| c.at == step).map(|c| c.drawn.samples.len() as u64).sum::<u64>();
-        for reason in &dropped {
-            *counters.dropped.entry(reason.clone()).or_default() += 1;
-        }
-        self.state.step += 1;
+    fn describe(
+        &self,
+        step: u64,
+        trained: &Trained,
+        collected: &[Collected],
+        pairs: usize,
+        clock: Clock,
+    ) -> Result<Map<String, Value>, Error> {
         let mut metrics = Map::new();
-        metrics.insert("step".into(), json!(self.state.step));
+        metrics.insert("step".into(), json!(step + 1));
         metrics.insert("phase".into(), json!(self.schedule.phase(step)));
         metrics.insert("behaviour/taken_at".into(), json!(self.state.behaviour.taken_at));
         trained.describe(&mut metrics);
         self.describe_ensemble(&mut metrics)?;
-        describe_collection(&collected, step, pairs.len(), &mut metrics);
-        for (name, seconds) in ["time/sample", "time/judge", "time/train", "time/step"].into_iter().zip(seconds) {
-            metrics.insert(name.into(), json!(rounded(seconds)));
-        }
+        describe_collection(collected, step, pairs, &mut metrics);
+        clock.describe(&mut metrics);
         if let Some(mebibytes) = peak_rss_mib() {
             metrics.insert("memory/peak_rss_mib".into(), json!(mebibytes));
         }
@@ -237,79 +244,6 @@ impl<'a> Run<'a> {
             self.replay.begin_phase();
         }
         Ok(())
-    }
-
-    fn sampled(
-        &mut self,
-        step: u64,
-        prompts: &[&TrainPrompt],
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Drawn>, Error> {
-        let recipe = self.recipe;
-        if recipe.pairs.is_some() && recipe.selm_alpha.is_none() {
-            return Ok(prompts.iter().map(|prompt| Drawn { prompt: prompt.id, samples: Vec::new() }).collect());
-        }
-        let slots = if recipe.pairs.is_some() { 0 } else { recipe.samples_per_prompt as u64 };
-        let (greedy, config) = (self.generate_config(0.0), self.generate_config(recipe.temperature));
-        let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
-        let streams = |slots| (Streams { seed: recipe.seed, step, slots }, recipe.per_device_eval_batch_size);
-        self.journal.once(step, "sampled", || {
-            let policy = behaviour.model(base)?;
-            let mut draw = |config: &GenerateConfig, slots| {
-                collect::sample(&policy, tokenizer, prompts, config, streams(slots), (Stage::Sample, &mut *observer))
-            };
-            let mut drawn = if slots > 0 { draw(&config, slots)? } else { Vec::new() };
-            if recipe.selm_alpha.is_some() {
-                drawn = collect::joined(draw(&greedy, 1)?, drawn);
-            }
-            Ok(drawn)
-        })
-    }
-
-    fn judged(
-        &mut self,
-        step: u64,
-        prompts: &[&TrainPrompt],
-        drawn: &[Drawn],
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Choice>, Error> {
-        let recipe = self.recipe;
-        if recipe.pairs.is_some() && recipe.selm_alpha.is_none() {
-            return Ok(vec![Choice::given(); drawn.len()]);
-        }
-        let selection = match recipe.selm_alpha {
-            Some(_) => PairSelection::BestWorst,
-            None => recipe.pair_selection,
-        };
-        let (annotator, quota, ensemble, base) =
-            (&mut self.annotator, &mut self.quota, &self.state.ensemble, &self.base);
-        let pad = self.tokenizer.pad_id().unwrap_or(0);
-        self.journal.once(step, "judged", || {
-            observer.begin(Stage::Judge, drawn.len() as u64);
-            let members = match selection.needs_members() {
-                true => ensemble.rewards(base, prompts, drawn, recipe.beta, pad)?.into_iter().map(Some).collect(),
-                false => vec![None; drawn.len()],
-            };
-            let mut questions = Vec::with_capacity(drawn.len());
-            for ((prompt, drawn), rewards) in prompts.iter().zip(drawn).zip(members) {
-                questions.push(Question {
-                    prompt,
-                    candidates: candidates(prompt, drawn),
-                    members: rewards.map(|rewards| MemberRanks::new(&rewards, recipe.ucb_gamma)).transpose()?,
-                    key: StreamKey { seed: recipe.seed, step, prompt: prompt.id as u64, slot: PICKS },
-                });
-            }
-            let mut judge = Judge {
-                annotator: annotator.as_mut(),
-                selection,
-                ties: recipe.ties,
-                missing_eos_penalty: recipe.missing_eos_penalty,
-            };
-            let choices = judge.judge(&questions, observer)?;
-            observer.end();
-            quota.count(&choices)?;
-            Ok(choices)
-        })
     }
 
     /// Gradients of every member over the step's pairs in micro-batches, then one update of each. The loss is the mean
@@ -374,101 +308,7 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-
-    fn generate_config(&self, temperature: f64) -> GenerateConfig {
-        GenerateConfig {
-            max_new_tokens: self.recipe.max_new_tokens,
-            sampling: self.recipe.sampling(temperature),
-            eos_ids: self.tokenizer.eos_ids().to_vec(),
-            sampled_vocab: Some(self.tokenizer.vocab_size()),
-        }
-    }
-
-    /// Whether the policy is evaluated after `step` steps, between start and end.
-    fn is_evaluated(&self, step: u64) -> bool {
-        let every = self.recipe.eval_steps;
-        every > 0 && step > 0 && step < self.total && step.is_multiple_of(every)
-    }
-
-    fn evaluation(&mut self, step: u64, kind: &str, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
-        let evaluator = Evaluator {
-            prompts: &self.eval,
-            tokenizer: &self.tokenizer,
-            generate: self.generate_config(self.recipe.eval_temperature),
-            batch: self.recipe.per_device_eval_batch_size,
-            seed: self.recipe.seed,
-        };
-        let (annotator, base, initial) = (&mut self.annotator, &self.base, &self.initial);
-        let ensemble = &self.state.ensemble;
-        self.journal.once(step, kind, || {
-            let start = initial.model(base)?;
-            if step == 0 {
-                return evaluator.evaluate(&start, None, annotator, observer);
-            }
-            evaluator.evaluate(&ensemble.policy()?.policy.model(base)?, Some(&start), annotator, observer)
-        })
-    }
-
-    /// Wins of an evaluation over the start.
-    fn wins(&mut self, step: u64, before: &Evaluation, after: &Evaluation) -> Result<Option<Interval>, Error> {
-        let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
-            (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
-            _ => {
-                let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
-                let (start, end): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
-                self.journal.once(step, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?
-            }
-        };
-        Ok(bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), self.recipe.seed))
-    }
-
-    /// All evaluations of the run, in order.
-    fn curve(
-        &mut self,
-        before: &Evaluation,
-        after: &Evaluation,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<CurvePoint>, Error> {
-        let seed = self.recipe.seed;
-        let mut curve = vec![CurvePoint::of(0, before, None, seed)];
-        for step in (1..self.total).filter(|&step| self.is_evaluated(step)).collect::<Vec<_>>() {
-            // Recorded when it was made.
-            let between = self.evaluation(step, "eval/between", observer)?;
-            let wins = self.wins(step, before, &between)?;
-            curve.push(CurvePoint::of(step, &between, wins, seed));
-        }
-        let wins = self.wins(self.total, before, after)?;
-        curve.push(CurvePoint::of(self.total, after, wins, seed));
-        Ok(curve)
-    }
-
-    fn finish(
-        &mut self,
-        dir: &RunDir,
-        before: Evaluation,
-        after: Evaluation,
-        observer: &mut dyn Observer,
-    ) -> Result<Report, Error> {
-        let curve = self.curve(&before, &after, observer)?;
-        let policy = self.state.ensemble.policy()?.policy;
-        let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
-        if self.state.ensemble.members.len() > 1 {
-            for (index, member) in self.state.ensemble.members.iter().enumerate() {
-                let folder = format!("members/{index}/");
-                export(dir, &folder, &member.policy, &self.base, &self.base_name, &self.companions)?;
-            }
-        }
-        let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
-        let samples = SamplePair::first(&prompts, &before, &after);
-        let report = Report::of(&self.state.counters, self.annotator.name(), self.eval.len(), curve, samples, output);
-        let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
-        dir.mark_finished(&value)?;
-        Ok(report)
-    }
 }
-
-/// Slot of the random stream that picks pairs: none that samples.
-const PICKS: u64 = u64::MAX;
 
 /// The members before step 0: from the given adapters, or new ones with a seed each.
 fn members(recipe: &Recipe, base: &Decoder, adapters: Vec<Adapter>) -> Result<Ensemble, Error> {
@@ -496,31 +336,6 @@ fn started_from(recipe: &Recipe, mut adapter: Adapter) -> Result<Trainable, Erro
     refuse_another_shape(recipe, &adapter)?;
     adapter.config.lora_dropout = recipe.lora_dropout;
     Ok(Trainable::Lora(adapter))
-}
-
-/// Writes what was trained into the run, below `inside`: a PEFT folder `adapter/`, or a Hugging Face folder `model/` in
-/// f32, training's own precision.
-pub(crate) fn export(
-    dir: &RunDir,
-    inside: &str,
-    policy: &Trainable,
-    base: &Decoder,
-    base_name: &str,
-    companions: &[(String, Vec<u8>)],
-) -> Result<String, Error> {
-    let (folder, files): (&str, [(&str, Vec<u8>); 2]) = match policy {
-        Trainable::Lora(adapter) => ("adapter", adapter.to_peft(base_name)?),
-        Trainable::Full(_) => ("model", write_model(&policy.model(base)?, WeightDtype::F32)?),
-    };
-    for (name, bytes) in &files {
-        dir.write(&format!("{inside}{folder}/{name}"), bytes)?;
-    }
-    if folder == "model" {
-        for (name, bytes) in companions {
-            dir.write(&format!("{inside}model/{name}"), bytes)?;
-        }
-    }
-    Ok(folder.into())
 }
 
 /// An adapter to start from brings its own shape: LoRA keys that say otherwise would have no effect.
