@@ -82,7 +82,7 @@ fn modulated(l: Tensor<1>, k: f64) -> Tensor<1> {
 /// Adaptive quantile loss: `w·softplus(−l) + (1−w)·max(0, 1−l)` with `q = ½ + 0.01·(σ(mean z) − ½)` and
 /// `w = σ(−(z − q))`, unreduced, `[pairs]`; the old form has `w = σ(−β(ρ − q))`.
 ///
-/// **Batch-coupled** through the mean. The current form's gradient at ρ = 0 points the wrong way (+0.753β per nat), as
+/// **Batch-coupled** through the mean. The current form's gradient at ρ = 0 points the wrong way (+0.750β per nat), as
 /// [`discopop`]'s; beyond l = 1 it tends to 0.
 ///
 /// # Errors

@@ -130,13 +130,6 @@ impl LossType {
     pub fn reads_label_smoothing(&self) -> bool {
         matches!(self, Self::Sigmoid | Self::ExoPair | Self::Robust | Self::Aot | Self::AotUnpaired)
     }
-
-    /// Whether the loss's gradient in the margin ρ at ρ = 0 lowers the margin: where the policy equals its reference
-    /// such a loss trains against the verdicts. At the default hyper-parameters: `discopop` does for τ < 0.102 only,
-    /// `lrml_old` for β < 0.102.
-    pub fn pushes_the_wrong_way_at_the_reference(&self) -> bool {
-        matches!(self, Self::Discopop | Self::Lrml(_) | Self::Aql(Form::Current))
-    }
 }
 
 impl fmt::Display for LossType {

@@ -69,8 +69,12 @@ impl Judge<'_> {
             choices.extend(judged);
             observer.advance(choices.len() as u64);
         }
-        for choice in &mut choices {
-            choice.verdict = choice.verdict.clone().settled(self.ties);
+        for (choice, question) in choices.iter_mut().zip(questions) {
+            // Identical completions are no pair, whatever the rule.
+            let [first, second] = two(question, choice.pair)?;
+            if first.text != second.text {
+                choice.verdict = choice.verdict.clone().settled(self.ties);
+            }
         }
         Ok(choices)
     }

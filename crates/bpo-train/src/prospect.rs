@@ -1,5 +1,5 @@
 //! What a run is about to do, said before it does: which procedure, and what is known to go wrong with it.
-use crate::{Recipe, Reference, RefreshSchedule};
+use crate::{OneOrMany, Recipe, Reference, RefreshSchedule};
 
 /// The lines that a run begins with; `slope` is the loss's own in ρ where the policy equals its reference.
 pub(crate) fn describe(
@@ -11,7 +11,7 @@ pub(crate) fn describe(
 ) -> Vec<String> {
     let mut lines = vec![format!(
         "{} loss, beta {}; reference: {}; {} in {total} steps; {}",
-        recipe.loss_type,
+        shortened(&recipe.loss_type),
         recipe.beta,
         reference(recipe),
         collection(recipe, schedule),
@@ -19,6 +19,16 @@ pub(crate) fn describe(
     )];
     lines.extend(warnings(recipe, schedule, total, slope));
     lines
+}
+
+/// Names stay whole; expressions are cut, the recipe has them in full.
+fn shortened(losses: &OneOrMany<String>) -> String {
+    const LONGEST: usize = 60;
+    let text = losses.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) if text.contains("expr:") => format!("{}…", &text[..end]),
+        _ => text,
+    }
 }
 
 fn reference(recipe: &Recipe) -> String {
@@ -68,7 +78,7 @@ fn warnings(recipe: &Recipe, schedule: &RefreshSchedule, total: u64, slope: f64)
     if follows && single {
         lines.push(
             "warning: the reference is refreshed at every step, so the policy equals it whenever a gradient is taken: \
-             rho is 0, the loss is constant, and nothing holds the policy near where it was. Use fewer \
+             rho is 0, a loss of rho is constant, and nothing holds the policy near where it was. Use fewer \
              collection_phases or an ensemble (ensemble_size = 5)."
                 .into(),
         );
@@ -82,7 +92,7 @@ fn warnings(recipe: &Recipe, schedule: &RefreshSchedule, total: u64, slope: f64)
         lines.push(format!(
             "warning: where the policy equals its reference ({extent}) the {} loss lowers the margin of the chosen \
              completion (slope {slope:+.4} per nat)",
-            recipe.loss_type
+            shortened(&recipe.loss_type)
         ));
     }
     if recipe.reference == Reference::Ema && recipe.ref_model_sync_steps >= total {

@@ -34,6 +34,8 @@ pub(crate) struct Batch<'p> {
     pub first: Vec<usize>,
     /// log π_ref of every token, `[sequences][tokens]`.
     pub reference: Vec<Vec<f32>>,
+    /// Σ of the log-probs recorded while sampling, `[sequences]`; `None` where a completion came with the data.
+    pub sampled: Option<Vec<f32>>,
 }
 
 impl<'p> Batch<'p> {
@@ -53,17 +55,13 @@ impl<'p> Batch<'p> {
         });
         let first = first.collect();
         let samples = || pairs.iter().flat_map(Pair::samples);
-        let known = recorded && samples().all(|sample| sample.logps.len() == sample.tokens.len());
-        let reference = match known {
+        let sampled = samples().map(|sample| (sample.logps.len() == sample.tokens.len()).then(|| sample.logp()));
+        let sampled: Option<Vec<f32>> = sampled.collect();
+        let reference = match recorded && sampled.is_some() {
             true => samples().map(|sample| sample.logps.clone()).collect(),
             false => token_logps(&reference()?, &layout)?,
         };
-        Ok(Self { pairs, layout, first, reference })
-    }
-
-    /// Σ of the recorded log-probs, `[sequences]`.
-    pub fn sampled(&self) -> Vec<f32> {
-        self.pairs.iter().flat_map(Pair::samples).map(crate::Sample::logp).collect()
+        Ok(Self { pairs, layout, first, reference, sampled })
     }
 
     /// LD-DPO's weights of every token.

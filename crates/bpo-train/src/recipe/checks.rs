@@ -67,6 +67,10 @@ impl Recipe {
         if self.ensemble_size > 1 && !self.use_peft {
             return refuse("ensemble_size needs use_peft = true: members are LoRA adapters on one base");
         }
+        let adapters = self.adapters();
+        if adapters.iter().enumerate().any(|(index, adapter)| adapters[..index].contains(adapter)) {
+            return refuse("adapter names one folder twice: members that start equal stay equal");
+        }
         if ucb && self.ensemble_size < 2 {
             return refuse("pair_selection by members needs ensemble_size of at least 2");
         }

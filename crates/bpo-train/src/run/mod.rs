@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
                     return Err(non_finite(step, "the loss", batch.pairs));
                 }
                 let fresh = exact && batch.pairs.iter().all(|pair| pair.at == step);
-                trained.add(index, scored, losses, self.recipe.beta, fresh.then(|| batch.sampled()).as_deref());
+                trained.add(index, scored, losses, self.recipe.beta, batch.sampled.as_deref().filter(|_| fresh));
                 trained.add_divergence(scored, &batch.reference);
                 done += 1;
                 observer.advance(done);
