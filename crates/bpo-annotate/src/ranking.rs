@@ -1,18 +1,17 @@
-//! Orders any number of responses with any annotator: by its scores, or by the comparisons they win.
+//! Orders any number of responses by an annotator's scores. For one that only compares see [`extremes`](crate::extremes).
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Annotator, Comparison, Error, Item, Judgement, Verdict};
+use crate::{Annotator, Error, Item};
 
 /// The responses to one prompt, from best to worst. It survives JSON unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranking {
-    /// `[responses]`, the annotator's finite scores or, of one that only compares, the wins of each response over
-    /// the others with a tie as half a win (Copeland). `None` where there is no score, or no verdict on any pair.
+    /// `[responses]`, the annotator's finite scores; `None` where there is none.
     pub scores: Vec<Option<f64>>,
     /// Indices of the responses, best first. Equal ones keep their order; those without a score come last.
     pub order: Vec<usize>,
-    /// Questions without an answer: responses that got no score, or pairs that got no verdict.
+    /// Responses that got no score.
     pub abstained: usize,
 }
 
@@ -57,46 +56,26 @@ impl Ranking {
     }
 }
 
-/// Ranks the responses of each question, a prompt with its responses.
-///
-/// An annotator with scores gives one to every response, all in one call. Any other is asked about every pair of
-/// each prompt's responses, also in one call, in the order in which they are given; against a preference for the
-/// response shown first, wrap it in [`BothOrders`](crate::BothOrders). Identical responses are scored once, and tie
-/// without a question.
+/// Ranks the responses of each question, a prompt with its responses, by the annotator's scores, all asked for in one
+/// call; `None` when it only compares. Identical responses are scored once.
 ///
 /// # Errors
 /// Those of the annotator, and [`Error::WrongCount`].
-pub fn rank<S: AsRef<str>>(annotator: &mut dyn Annotator, questions: &[(S, Vec<S>)]) -> Result<Vec<Ranking>, Error> {
+pub fn rank<S: AsRef<str>>(
+    annotator: &mut dyn Annotator,
+    questions: &[(S, Vec<S>)],
+) -> Result<Option<Vec<Ranking>>, Error> {
     let questions: Vec<Question<'_>> = questions.iter().map(Question::new).collect();
     let items: Vec<Item> = questions.iter().flat_map(Question::items).collect();
-    let scores = if items.is_empty() { Some(Ok(Vec::new())) } else { annotator.score(&items) };
-    let Some(scores) = scores else { return rank_by_wins(annotator, &questions) };
-    let scores = scores?;
+    let Some(scores) = annotator.score(&items).transpose()? else { return Ok(None) };
     Error::unless_counts_match(|| annotator.name(), items.len(), scores.len())?;
     let mut rest = scores.as_slice();
-    Ok(questions
-        .iter()
-        .map(|question| {
-            let (scores, others) = rest.split_at(question.distinct.len());
-            rest = others;
-            Ranking::of_scores(question.place.iter().map(|&place| scores[place]))
-        })
-        .collect())
-}
-
-fn rank_by_wins(annotator: &mut dyn Annotator, questions: &[Question<'_>]) -> Result<Vec<Ranking>, Error> {
-    let asked: Vec<Comparison> = questions.iter().flat_map(Question::comparisons).collect();
-    let given = if asked.is_empty() { Vec::new() } else { annotator.compare(&asked)? };
-    Error::unless_counts_match(|| annotator.name(), asked.len(), given.len())?;
-    let mut rest = given.as_slice();
-    Ok(questions
-        .iter()
-        .map(|question| {
-            let (judgements, others) = rest.split_at(question.pairs().count());
-            rest = others;
-            question.rank_by_wins(judgements)
-        })
-        .collect())
+    let ranking = |question: &Question<'_>| {
+        let (scores, others) = rest.split_at(question.distinct.len());
+        rest = others;
+        Ranking::of_scores(question.place.iter().map(|&place| scores[place]))
+    };
+    Ok(Some(questions.iter().map(ranking).collect()))
 }
 
 /// A prompt's responses with each text once.
@@ -123,66 +102,6 @@ impl<'a> Question<'a> {
     fn items(&self) -> impl Iterator<Item = Item> {
         self.distinct.iter().map(|response| Item::new(self.prompt, *response))
     }
-
-    /// Every pair of different responses, as places.
-    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
-        let count = self.distinct.len();
-        (0..count).flat_map(move |first| (first + 1..count).map(move |second| (first, second)))
-    }
-
-    fn comparisons(&self) -> impl Iterator<Item = Comparison> {
-        self.pairs().map(|(first, second)| Comparison {
-            prompt: self.prompt.into(),
-            first: self.distinct[first].into(),
-            second: self.distinct[second].into(),
-        })
-    }
-
-    /// `judgements` are those on [`Question::pairs`].
-    fn rank_by_wins(&self, judgements: &[Judgement]) -> Ranking {
-        let mut copies = vec![0.0; self.distinct.len()];
-        self.place.iter().for_each(|&place| copies[place] += 1.0);
-        // Against its own copies a response ties.
-        let mut tally: Vec<Tally> =
-            copies.iter().map(|copies| Tally { wins: (copies - 1.0) / 2.0, met: copies - 1.0 }).collect();
-        let mut abstained = 0;
-        for ((first, second), judgement) in self.pairs().zip(judgements) {
-            let Some(share) = share_of_first(&judgement.verdict) else {
-                abstained += 1;
-                continue;
-            };
-            tally[first].add(share, copies[second]);
-            tally[second].add(1.0 - share, copies[first]);
-        }
-        Ranking::new(self.place.iter().map(|&place| tally[place].score()).collect(), abstained)
-    }
-}
-
-/// What a response has won so far.
-struct Tally {
-    wins: f64,
-    /// Responses that it was judged against.
-    met: f64,
-}
-
-impl Tally {
-    fn add(&mut self, share: f64, opponents: f64) {
-        self.wins += share * opponents;
-        self.met += opponents;
-    }
-
-    fn score(&self) -> Option<f64> {
-        (self.met > 0.0).then_some(self.wins)
-    }
-}
-
-fn share_of_first(verdict: &Verdict) -> Option<f64> {
-    match verdict {
-        Verdict::First => Some(1.0),
-        Verdict::Second => Some(0.0),
-        Verdict::Tie => Some(0.5),
-        Verdict::Abstain(_) => None,
-    }
 }
 
 #[cfg(test)]
@@ -190,30 +109,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::{Abstention, Scored, scorer_from};
-
-    /// Compares by length; texts that begin with `?` have no verdict.
-    #[derive(Default)]
-    struct Longer {
-        asked: Vec<Comparison>,
-        calls: usize,
-    }
-
-    impl Annotator for Longer {
-        fn name(&self) -> String {
-            "longer".into()
-        }
-
-        fn compare(&mut self, batch: &[Comparison]) -> Result<Vec<Judgement>, Error> {
-            self.asked.extend(batch.to_vec());
-            self.calls += 1;
-            let verdict = |c: &Comparison| match c.first.starts_with('?') || c.second.starts_with('?') {
-                true => Verdict::Abstain(Abstention::TimedOut),
-                false => Verdict::of_scores(c.first.len() as f64, c.second.len() as f64),
-            };
-            Ok(batch.iter().map(|comparison| Judgement::of(verdict(comparison))).collect())
-        }
-    }
+    use crate::{Comparison, Judgement, Scored, scorer_from};
 
     fn scorer() -> impl Annotator {
         Scored(scorer_from("length", |items: &[Item]| {
@@ -224,7 +120,7 @@ mod tests {
     }
 
     fn ranked(annotator: &mut dyn Annotator, responses: &[String]) -> Ranking {
-        rank(annotator, &[(String::from("p"), responses.to_vec())]).unwrap().remove(0)
+        rank(annotator, &[(String::from("p"), responses.to_vec())]).unwrap().unwrap().remove(0)
     }
 
     fn texts(texts: &[&str]) -> Vec<String> {
@@ -233,27 +129,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_judge_that_agrees_with_a_scorer_gives_the_same_order(responses in vec("[ab]{0,4}", 0..7)) {
-            let (wins, scores) = (ranked(&mut Longer::default(), &responses), ranked(&mut scorer(), &responses));
-            prop_assert_eq!(wins.pair(), scores.pair());
-            prop_assert_eq!((wins.order, wins.abstained), (scores.order, scores.abstained));
-        }
-
-        #[test]
         fn reordered_responses_keep_their_scores(
             (before, order) in vec("[?ab]{0,4}", 0..7)
                 .prop_flat_map(|texts| (Just(texts.clone()), Just((0..texts.len()).collect::<Vec<_>>()).prop_shuffle())),
         ) {
             let after: Vec<String> = order.iter().map(|&index| before[index].clone()).collect();
-            let annotators: [fn() -> Box<dyn Annotator>; 2] = [|| Box::new(Longer::default()), || Box::new(scorer())];
-            for annotator in annotators {
-                let (before, after) = (ranked(&mut *annotator(), &before), ranked(&mut *annotator(), &after));
-                let moved: Vec<Option<f64>> = order.iter().map(|&index| before.scores[index]).collect();
-                prop_assert_eq!(&after.scores, &moved);
-                prop_assert_eq!(after.abstained, before.abstained);
-                let sorted = |ranking: &Ranking| ranking.order.iter().map(|&i| ranking.scores[i]).collect::<Vec<_>>();
-                prop_assert_eq!(sorted(&after), sorted(&before));
-            }
+            let (before, after) = (ranked(&mut scorer(), &before), ranked(&mut scorer(), &after));
+            let moved: Vec<Option<f64>> = order.iter().map(|&index| before.scores[index]).collect();
+            prop_assert_eq!(&after.scores, &moved);
+            prop_assert_eq!(after.abstained, before.abstained);
+            let sorted = |ranking: &Ranking| ranking.order.iter().map(|&i| ranking.scores[i]).collect::<Vec<_>>();
+            prop_assert_eq!(sorted(&after), sorted(&before));
         }
 
         #[test]
@@ -275,20 +161,6 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_different_responses_is_asked_about_once_in_one_call() {
-        let mut judge = Longer::default();
-        let questions = [("p", vec!["a", "bb", "a", "ccc"]), ("q", vec!["a", "bb"]), ("r", vec!["same", "same"])];
-        let rankings = rank(&mut judge, &questions).unwrap();
-        let asked: Vec<String> = judge.asked.iter().map(|c| format!("{} {} {}", c.prompt, c.first, c.second)).collect();
-        assert_eq!(asked, ["p a bb", "p a ccc", "p bb ccc", "q a bb"]);
-        assert_eq!(judge.calls, 1);
-        assert_eq!(rankings[0].scores, [0.5, 2.0, 0.5, 3.0].map(Some));
-        assert_eq!(rankings[0].order, [3, 1, 0, 2]);
-        assert_eq!(rankings[0].pair(), Some((3, 0)));
-        assert_eq!(rankings[2].pair(), None);
-    }
-
-    #[test]
     fn every_different_response_is_scored_once_in_one_call() {
         let mut calls = Vec::new();
         let mut annotator = Scored(scorer_from("length", |items: &[Item]| {
@@ -296,19 +168,32 @@ mod tests {
             Ok(items.iter().map(|item| item.response.len() as f64).collect())
         }));
         let questions = [("p", vec!["a", "bb", "a"]), ("q", vec!["a"])];
-        let rankings = rank(&mut annotator, &questions).unwrap();
+        let rankings = rank(&mut annotator, &questions).unwrap().unwrap();
         assert_eq!(rankings[0].scores, [1.0, 2.0, 1.0].map(Some));
         assert_eq!(rankings[1].order, [0]);
         assert_eq!(calls, [[("p", "a"), ("p", "bb"), ("q", "a")].map(|(p, r)| Item::new(p, r))]);
     }
 
     #[test]
-    fn an_abstention_counts_for_neither_and_is_reported() {
-        let by_wins = ranked(&mut Longer::default(), &texts(&["bb", "?", "a"]));
-        assert_eq!(by_wins, Ranking { scores: vec![Some(1.0), None, Some(0.0)], order: vec![0, 2, 1], abstained: 2 });
-        let by_scores = ranked(&mut scorer(), &texts(&["bb", "?", "a"]));
-        assert_eq!(by_scores.order, by_wins.order);
-        assert_eq!((by_scores.pair(), by_scores.abstained), (Some((0, 2)), 1));
+    fn a_response_without_a_score_comes_last_and_is_reported() {
+        let ranking = ranked(&mut scorer(), &texts(&["bb", "?", "a"]));
+        assert_eq!(ranking, Ranking { scores: vec![Some(2.0), None, Some(1.0)], order: vec![0, 2, 1], abstained: 1 });
+        assert_eq!(ranking.pair(), Some((0, 2)));
+    }
+
+    #[test]
+    fn an_annotator_that_only_compares_does_not_rank() {
+        struct Compares;
+        impl Annotator for Compares {
+            fn name(&self) -> String {
+                "compares".into()
+            }
+
+            fn compare(&mut self, _: &[Comparison]) -> Result<Vec<Judgement>, Error> {
+                Ok(Vec::new())
+            }
+        }
+        assert!(rank(&mut Compares, &[("p", vec!["a", "b"])]).unwrap().is_none());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Judging: which two of a prompt's candidates make the pair, and which of them is better.
-use bpo_annotate::{Annotator, Comparison, Judgement, TieRule, Verdict, rank};
+use bpo_annotate::{
+    Annotator, Comparison, Contest, Extremes, Judgement, TieRule, Undecided, Verdict, extremes, missing_eos_penalty,
+    rank,
+};
 use bpo_sampler::{Candidates, MemberRanks, PairSelection, Pick, Second, StreamKey, keyed_below};
 use serde::{Deserialize, Serialize};
 
@@ -95,29 +98,38 @@ impl Judge<'_> {
         choices.collect()
     }
 
-    /// Has all candidates scored or ranked, and picks two of each question by that.
+    /// Has all candidates scored and picks two of each question by that; or, of an annotator that only compares, the best
+    /// and the worst by all comparisons.
     fn ranked(&mut self, questions: &[Question<'_>]) -> Result<Vec<Choice>, Error> {
-        let asked: Vec<(&str, Vec<&str>)> = questions
-            .iter()
-            .map(|question| {
-                let texts = question.candidates.iter().map(|sample| sample.text.as_str()).collect();
-                (question.prompt.text.as_str(), texts)
-            })
-            .collect();
-        // Of an annotator that only compares, a ranking has wins where scores would be.
-        let has_scores = self.annotator.score(&[]).is_some();
-        if self.missing_eos_penalty.is_some() && !has_scores {
-            return Err(needs_scores());
-        }
-        let rankings = rank(self.annotator, &asked)?;
+        let texts = |question: &Question<'_>| question.candidates.iter().map(|sample| sample.text.clone()).collect();
+        let asked: Vec<(String, Vec<String>)> =
+            questions.iter().map(|question| (question.prompt.text.clone(), texts(question))).collect();
+        let Some(rankings) = rank(self.annotator, &asked)? else { return self.contested(asked) };
         let choices = questions.iter().zip(rankings).map(|(question, ranking)| {
             let scores = self.less_the_penalty(ranking.scores, question);
             let values: Vec<f64> = scores.iter().map(|score| score.unwrap_or(f64::NAN)).collect();
             let pair = self.picked(question, Some(&values));
-            let verdict = Verdict::of_scores(values[pair[0]], values[pair[1]]);
-            Choice { pair, verdict, scores: if has_scores { scores } else { Vec::new() } }
+            Choice { pair, verdict: Verdict::of_scores(values[pair[0]], values[pair[1]]), scores }
         });
         Ok(choices.collect())
+    }
+
+    fn contested(&mut self, asked: Vec<(String, Vec<String>)>) -> Result<Vec<Choice>, Error> {
+        if self.selection != PairSelection::BestWorst || self.missing_eos_penalty.is_some() {
+            return Err(needs_scores("missing_eos_penalty, and every pair_selection by scores but best_worst,"));
+        }
+        let contests: Vec<Contest> =
+            asked.into_iter().map(|(prompt, responses)| Contest { prompt, responses }).collect();
+        let choice = |decided: Result<Extremes, Undecided>| match decided {
+            Ok(Extremes { best, worst, .. }) => {
+                Choice { pair: [best, worst], verdict: Verdict::First, scores: Vec::new() }
+            }
+            Err(Undecided::Abstained(why)) => {
+                Choice { pair: [0, 1], verdict: Verdict::Abstain(why), scores: Vec::new() }
+            }
+            Err(_) => Choice { pair: [0, 1], verdict: Verdict::Tie, scores: Vec::new() },
+        };
+        Ok(extremes(self.annotator, &contests)?.into_iter().map(choice).collect())
     }
 
     /// The two candidates to be compared; the first two where the rule finds none, which then tie.
@@ -138,23 +150,23 @@ impl Judge<'_> {
         let Some(penalty) = self.missing_eos_penalty else { return Ok(judgement) };
         match (judgement.scores, &judgement.verdict) {
             (Some([first, second]), _) => {
-                let score = |score: f64, sample: &Sample| if sample.eos { score } else { score - penalty };
+                let score = |score: f64, sample: &Sample| missing_eos_penalty(score, sample.eos, penalty);
                 Ok(Judgement::of_scores(score(first, pair[0]), score(second, pair[1])))
             }
-            (None, Verdict::First | Verdict::Second) => Err(needs_scores()),
+            (None, Verdict::First | Verdict::Second) => Err(needs_scores("missing_eos_penalty")),
             (None, _) => Ok(judgement),
         }
     }
 
     fn less_the_penalty(&self, scores: Vec<Option<f64>>, question: &Question<'_>) -> Vec<Option<f64>> {
         let Some(penalty) = self.missing_eos_penalty else { return scores };
-        let less = |(score, sample): (Option<f64>, &&Sample)| score.map(|s| if sample.eos { s } else { s - penalty });
+        let less = |(score, sample): (Option<f64>, &&Sample)| Some(missing_eos_penalty(score?, sample.eos, penalty));
         scores.into_iter().zip(&question.candidates).map(less).collect()
     }
 }
 
-fn needs_scores() -> Error {
-    Error::Recipe("missing_eos_penalty needs an annotator that gives scores".into())
+fn needs_scores(what: &str) -> Error {
+    Error::Recipe(format!("{what} needs an annotator that gives scores"))
 }
 
 fn two<'a>(question: &Question<'a>, pair: [usize; 2]) -> Result<[&'a Sample; 2], Error> {

@@ -5,6 +5,7 @@ use bpo_annotate::Verdict;
 use bpo_data::{Group, Tokenizer};
 use bpo_model::Decoder;
 use bpo_sampler::{FinishReason, GenerateConfig, Request, StreamKey, generate};
+use bpo_store::Journal;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Observer, Stage, TrainPrompt, choice::Choice, score::sum};
@@ -94,6 +95,11 @@ fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usi
     Request { prompt: &prompt.ids, samples }
 }
 
+/// What the journal calls a step's verdicts.
+pub(crate) const JUDGED: &str = "judged";
+/// What it calls a step's completions.
+pub(crate) const SAMPLED: &str = "sampled";
+
 /// Watches how often the annotator abstains.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AbstainQuota(VecDeque<bool>);
@@ -105,6 +111,27 @@ impl AbstainQuota {
     const ENOUGH: usize = 20;
     /// Share of them that may go without a verdict.
     const SHARE: f64 = 0.1;
+
+    /// As the steps before `step` left it, read back from their journal.
+    ///
+    /// # Errors
+    /// From the journal.
+    pub fn restored(journal: &mut Journal, step: u64) -> Result<Self, Error> {
+        let (mut quota, mut batches, mut judged) = (Self::default(), Vec::new(), 0);
+        for step in (0..step).rev() {
+            let Some(recorded) = journal.get(step, JUDGED)? else { break };
+            let choices: Vec<Choice> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
+            judged += choices.len();
+            batches.push(choices);
+            if judged >= Self::WINDOW {
+                break;
+            }
+        }
+        for choices in batches.iter().rev() {
+            quota.count(choices)?;
+        }
+        Ok(quota)
+    }
 
     /// Counts a batch.
     ///

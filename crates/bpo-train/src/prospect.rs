@@ -68,7 +68,8 @@ fn trained(recipe: &Recipe, trainable: usize) -> String {
 /// What is known to go wrong, said before it does.
 fn warnings(recipe: &Recipe, schedule: &RefreshSchedule, total: u64, slope: f64) -> Vec<String> {
     let mut lines = Vec::new();
-    let single = recipe.ensemble_size == 1 && !(recipe.use_peft && recipe.lora_dropout > 0.0);
+    let single = recipe.ensemble_size == 1;
+    let drops = recipe.use_peft && recipe.lora_dropout > 0.0;
     let follows = match recipe.reference {
         Reference::Behaviour => schedule.phases() == total && total > 1,
         Reference::Every(steps) => steps == 1,
@@ -76,12 +77,12 @@ fn warnings(recipe: &Recipe, schedule: &RefreshSchedule, total: u64, slope: f64)
         Reference::Initial => false,
     };
     if follows && single {
-        lines.push(
+        let rho = if drops { "rho is nothing but dropout noise" } else { "rho is 0, a loss of rho is constant" };
+        lines.push(format!(
             "warning: the reference is refreshed at every step, so the policy equals it whenever a gradient is taken: \
-             rho is 0, a loss of rho is constant, and nothing holds the policy near where it was. Use fewer \
-             collection_phases or an ensemble (ensemble_size = 5)."
-                .into(),
-        );
+             {rho}, and nothing holds the policy near where it was. Use fewer collection_phases or an ensemble \
+             (ensemble_size = 5)."
+        ));
     }
     if slope > 0.0 {
         let extent = match recipe.reference {

@@ -6,7 +6,11 @@ use std::collections::{HashMap, HashSet};
 use bpo_annotate::lowest_fraction;
 use bpo_store::Journal;
 
-use crate::{Drawn, Error, RefreshSchedule, TrainPrompt, choice::Choice, collect::Collected};
+use crate::{
+    Drawn, Error, RefreshSchedule, TrainPrompt,
+    choice::Choice,
+    collect::{Collected, JUDGED, SAMPLED},
+};
 
 /// The pairs a run has, by prompt.
 #[derive(Debug, Default)]
@@ -37,8 +41,8 @@ impl Replay {
             if schedule.due(at) {
                 replay.begin_phase();
             }
-            let drawn: Vec<Drawn> = recorded(journal, at, "sampled")?;
-            let choices: Vec<Choice> = recorded(journal, at, "judged")?;
+            let drawn: Vec<Drawn> = recorded(journal, at, SAMPLED)?;
+            let choices: Vec<Choice> = recorded(journal, at, JUDGED)?;
             for (drawn, choice) in drawn.into_iter().zip(choices) {
                 replay.keep(Collected { drawn, choice, at });
             }

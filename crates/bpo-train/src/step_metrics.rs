@@ -21,6 +21,8 @@ pub(crate) struct Trained {
     kl: f64,
     entropy: f64,
     gap: Option<f64>,
+    /// Sequences that `gap` is a sum over.
+    compared: usize,
     /// β·ρ of every pair, by member.
     margins: Vec<Vec<f64>>,
     /// Global norm of the gradient, before clipping.
@@ -52,6 +54,7 @@ impl Trained {
         if let Some(sampled) = sampled {
             let gap = scored.sums.iter().zip(sampled).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
             *self.gap.get_or_insert(0.0) += gap;
+            self.compared += sampled.len();
         }
     }
 
@@ -79,7 +82,7 @@ impl Trained {
         metrics.insert("objective/kl".into(), json!(self.kl / sequences));
         metrics.insert("objective/entropy".into(), json!(self.entropy / sequences));
         if let Some(gap) = self.gap {
-            metrics.insert("collect/logp_gap".into(), json!(gap / sequences));
+            metrics.insert("collect/logp_gap".into(), json!(gap / self.compared.max(1) as f64));
         }
         if self.margins.len() > 1 {
             metrics.insert("ensemble/disagreement".into(), json!(disagreement(&self.margins)));

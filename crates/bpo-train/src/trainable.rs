@@ -39,6 +39,18 @@ impl Trainable {
         }
     }
 
+    /// As [`Trainable::model`], with LoRA dropout acting as in training: seeded alike, it has the masks of the training
+    /// pass.
+    ///
+    /// # Errors
+    /// As [`Trainable::model`].
+    pub fn in_training(&self, base: &Decoder) -> Result<Decoder, ModelError> {
+        match self {
+            Self::Lora(adapter) => base.with_adapter(adapter, adapter.config.lora_dropout),
+            Self::Full(parameters) => Ok(base.with_parameters(parameters)),
+        }
+    }
+
     /// The model with these values as leaves of an autodiff graph, and those leaves. LoRA dropout acts.
     ///
     /// # Errors

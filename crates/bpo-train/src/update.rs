@@ -185,14 +185,17 @@ impl Criterion {
         let pairs = batches.iter().map(|batch| batch.pairs.len()).sum();
         let device = base.device();
         // A loss that couples pairs sees all of the step's at once, however they are cut into batches.
-        let mut coupled = match self.objective.is_batch_coupled() && batches.len() > 1 {
-            true => Some(self.coupled(&policy.model(base)?, batches, pairs, &device)?.into_iter()),
-            false => None,
-        };
-        for (index, batch) in batches.iter().enumerate() {
+        let reseed = |index: usize| {
             if policy.has_dropout() {
                 device.seed(seed(index as u64));
             }
+        };
+        let mut coupled = match self.objective.is_batch_coupled() && batches.len() > 1 {
+            true => Some(self.coupled(&policy.in_training(base)?, batches, pairs, reseed)?.into_iter()),
+            false => None,
+        };
+        for (index, batch) in batches.iter().enumerate() {
+            reseed(index);
             let (model, leaves) = policy.tracked(base)?;
             let mut losses = coupled.as_mut().and_then(Iterator::next);
             let (scored, mut grads) = backward_weighted(&model, &batch.layout, self.use_weighting, |scored| {
@@ -212,13 +215,15 @@ impl Criterion {
         model: &Decoder,
         batches: &[Batch<'_>],
         pairs: usize,
-        device: &Device,
+        reseed: impl Fn(usize),
     ) -> Result<Vec<Losses>, Error> {
-        let scored: Result<Vec<Scored>, Error> =
-            batches.iter().map(|batch| score(model, &batch.layout, self.use_weighting)).collect();
-        let scored = scored?;
+        let scored = batches.iter().enumerate().map(|(index, batch)| {
+            reseed(index);
+            score(model, &batch.layout, self.use_weighting)
+        });
+        let scored = scored.collect::<Result<Vec<Scored>, Error>>()?;
         let together: Vec<(&Batch<'_>, &Scored)> = batches.iter().zip(&scored).collect();
-        self.losses(&together, pairs, device)
+        self.losses(&together, pairs, &model.device())
     }
 }
 

@@ -10,7 +10,7 @@ impl Recipe {
     /// # Errors
     /// [`Error::Recipe`] naming the key.
     pub fn validate(&self) -> Result<(), Error> {
-        let objective = self.objective()?;
+        self.objective()?;
         self.sampling(self.temperature).validate()?;
         self.sampling(self.eval_temperature).validate()?;
         let positive = [
@@ -47,13 +47,6 @@ impl Recipe {
         if !self.use_peft && self.adapter.is_some() {
             return Err(Error::Recipe("adapter has no effect with use_peft = false".into()));
         }
-        if objective.is_batch_coupled() && self.gradient_accumulation_steps > 1 && self.lora_dropout > 0.0 {
-            let loss = &self.loss_type;
-            return Err(Error::Recipe(format!(
-                "loss_type {loss} couples all pairs of a step, which are then scored twice: set lora_dropout = 0 or \
-                 gradient_accumulation_steps = 1"
-            )));
-        }
         self.check_numbers()?;
         self.check_procedure()?;
         self.refuse_unused()
@@ -86,10 +79,43 @@ impl Recipe {
         if self.regenerate_fraction < 1.0 && (self.selm_alpha.is_some() || ucb) {
             return refuse("regenerate_fraction cannot be combined with selm_alpha or a selection by members");
         }
+        if self.pair_selection == PairSelection::UcbMeanUcb && self.samples_per_prompt < 3 {
+            return refuse(
+                "pair_selection ucb_mean_ucb needs samples_per_prompt of at least 3: of two it picks one twice",
+            );
+        }
+        let has_loss = |names: &[&str]| self.loss_type.as_slice().iter().any(|loss| names.contains(&loss.as_str()));
+        let weighs = self.use_weighting || self.optune_beta2.is_some();
+        if weighs && has_loss(&["aot", "aot_unpaired"]) {
+            return refuse("use_weighting and optune_beta2 weigh pairs, and the losses of aot are not by pair");
+        }
+        if self.ld_alpha.is_some() && has_loss(&["sft"]) {
+            return refuse("ld_alpha is for losses of log-ratios, not for sft");
+        }
+        if self.ld_alpha.is_some() && self.selm_alpha.is_some() {
+            return refuse("ld_alpha cannot be combined with selm_alpha");
+        }
         if self.use_weighting && self.loss_type.as_slice().iter().all(|loss| loss == "sft") {
             return refuse("use_weighting needs a loss of pairs");
         }
         Ok(())
+    }
+
+    /// Keys that need scores, when the annotator gives none.
+    pub(crate) fn check_annotator(&self, gives_scores: bool) -> Result<(), Error> {
+        let selection = self.pair_selection;
+        let keys = [
+            ("missing_eos_penalty", self.missing_eos_penalty.is_some()),
+            ("optune_beta2", self.optune_beta2.is_some()),
+            ("regenerate_fraction", self.regenerate_fraction < 1.0),
+            ("pair_selection", selection.needs_scores() && selection != PairSelection::BestWorst),
+        ];
+        match keys.into_iter().find(|(_, is_set)| *is_set) {
+            Some((key, _)) if !gives_scores => {
+                Err(Error::Recipe(format!("{key} needs an annotator that gives scores: this one only compares")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A key that is set and read by nothing is a misunderstanding, not a preference.
@@ -99,6 +125,7 @@ impl Recipe {
         let ema = self.reference == Reference::Ema;
         let alpha = self.f_divergence_type == FDivergenceType::AlphaDivergence;
         let samples = self.pairs.is_none();
+        let judges = samples || self.selm_alpha.is_some();
         let keys = [
             ("discopop_tau", self.discopop_tau != default.discopop_tau, has_loss("discopop"), "loss_type discopop"),
             (
@@ -133,11 +160,16 @@ impl Recipe {
                 "a pair_selection by members",
             ),
             ("samples_per_prompt", self.samples_per_prompt != default.samples_per_prompt, samples, "no pairs"),
-            ("missing_eos_penalty", self.missing_eos_penalty.is_some(), samples, "sampled completions, not pairs"),
+            ("missing_eos_penalty", self.missing_eos_penalty.is_some(), judges, "completions that are judged"),
+            ("ties", self.ties != default.ties, judges, "completions that are judged"),
+            ("temperature", self.temperature != default.temperature, samples, "no pairs"),
         ];
         match keys.into_iter().find(|(_, is_set, is_read, _)| *is_set && !is_read) {
             Some((key, _, _, needs)) => Err(Error::Recipe(format!("{key} has no effect: it needs {needs}"))),
-            None if self.samples_per_prompt > 2 && self.pair_selection == PairSelection::FirstTwo => {
+            None if self.samples_per_prompt > 2
+                && self.pair_selection == PairSelection::FirstTwo
+                && self.selm_alpha.is_none() =>
+            {
                 Err(Error::Recipe("samples_per_prompt above 2 needs a pair_selection, such as best_worst".into()))
             }
             None => Ok(()),

@@ -5,12 +5,9 @@ use super::Run;
 use crate::{
     Drawn, Error, Observer, Stage, TrainPrompt,
     choice::{Choice, Judge, Question},
-    collect::{self, Collected, Streams, candidates},
+    collect::{self, Collected, JUDGED, SAMPLED, Streams, candidates},
     step_metrics::Clock,
 };
-
-/// Slot of the random stream that picks pairs: none that samples.
-const PICKS: u64 = u64::MAX;
 
 impl Run<'_> {
     /// Completions of a step's prompts and the verdicts on them: new ones, or (OPTune) those of an earlier step.
@@ -45,7 +42,7 @@ impl Run<'_> {
         let (greedy, config) = (self.generate_config(0.0), self.generate_config(recipe.temperature));
         let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
         let streams = |slots| (Streams { seed: recipe.seed, step, slots }, recipe.per_device_eval_batch_size);
-        self.journal.once(step, "sampled", || {
+        self.journal.once(step, SAMPLED, || {
             let policy = behaviour.model(base)?;
             let mut draw = |config: &GenerateConfig, slots| {
                 collect::sample(&policy, tokenizer, prompts, config, streams(slots), (Stage::Sample, &mut *observer))
@@ -76,7 +73,9 @@ impl Run<'_> {
         let (annotator, quota, ensemble, base) =
             (&mut self.annotator, &mut self.quota, &self.state.ensemble, &self.base);
         let pad = self.tokenizer.pad_id().unwrap_or(0);
-        self.journal.once(step, "judged", || {
+        let mut is_new = false;
+        let choices: Result<Vec<Choice>, Error> = self.journal.once(step, JUDGED, || {
+            is_new = true;
             observer.begin(Stage::Judge, drawn.len() as u64);
             let members = match selection.needs_members() {
                 true => ensemble.rewards(base, prompts, drawn, recipe.beta, pad)?.into_iter().map(Some).collect(),
@@ -88,7 +87,7 @@ impl Run<'_> {
                     prompt,
                     candidates: candidates(prompt, drawn),
                     members: rewards.map(|rewards| MemberRanks::new(&rewards, recipe.ucb_gamma)).transpose()?,
-                    key: StreamKey { seed: recipe.seed, step, prompt: prompt.id as u64, slot: PICKS },
+                    key: StreamKey { seed: recipe.seed, step, prompt: prompt.id as u64, slot: 0 },
                 });
             }
             let mut judge = Judge {
@@ -101,6 +100,11 @@ impl Run<'_> {
             observer.end();
             quota.count(&choices)?;
             Ok(choices)
-        })
+        });
+        let choices = choices?;
+        if !is_new {
+            self.quota.count(&choices)?;
+        }
+        Ok(choices)
     }
 }

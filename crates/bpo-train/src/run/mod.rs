@@ -94,7 +94,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn open(recipe: &'a Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
-        let Inputs { base, base_name, adapters, tokenizer, rows, references, annotator, companions } = inputs;
+        let Inputs { base, base_name, adapters, tokenizer, rows, references, mut annotator, companions } = inputs;
         let context = base.config().max_position_embeddings;
         let Prepared { train: prompts, eval, notes } = prepare(recipe, &tokenizer, context, rows, references)?;
         notes.iter().for_each(|note| observer.note(note));
@@ -116,11 +116,13 @@ impl<'a> Run<'a> {
         if state.step > 0 || !journal.is_empty() {
             observer.note(&format!("continuing after step {} of {total}", state.step));
         }
+        recipe.check_annotator(annotator.score(&[]).is_some())?;
         let criterion = recipe.criterion()?;
         let trainable = state.ensemble.members.iter().map(|member| member.policy.parameters().count()).sum();
         let slope = criterion.objective.slope_at_the_reference(&base.device())?;
         prospect::describe(recipe, &schedule, total, trainable, slope).iter().for_each(|line| observer.note(line));
         let replay = Replay::restored(recipe.regenerate_fraction, &schedule, &mut journal, state.step)?;
+        let quota = AbstainQuota::restored(&mut journal, state.step)?;
         let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
         Ok(Self {
             criterion,
@@ -142,7 +144,7 @@ impl<'a> Run<'a> {
             journal,
             checkpoints,
             metrics,
-            quota: AbstainQuota::default(),
+            quota,
         })
     }
 
