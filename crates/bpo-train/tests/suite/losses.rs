@@ -153,6 +153,9 @@ fn ld_dpo_at_1_is_dpo_and_below_it_the_longer_end_weighs_less() {
     // Log-probs are logged as the loss reads them: without the ends they are higher.
     let logged = |ld_alpha| trial(&ld(ld_alpha)).metric("logps/chosen")[0];
     assert!(logged(Some(0.0)) > logged(Some(0.5)) && logged(Some(0.5)) > logged(None));
+    // The reference's ends weigh as much as the policy's: where the two are equal, so are the sums.
+    let loss = trial(&ld(Some(0.0))).metric("loss")[0];
+    assert!((loss - 2f64.ln()).abs() < 1e-5, "{loss}");
 }
 
 #[test]
