@@ -62,6 +62,14 @@ fn members_that_start_equal_and_see_the_same_pairs_stay_equal() {
 }
 
 #[test]
+fn every_member_has_dropout_masks_of_its_own() {
+    let same = adapter(&model(json!({})), &["all-linear"]);
+    let recipe = Recipe { lora_r: 3, lora_alpha: 6.0, lora_dropout: 0.2, max_steps: 1, ..three() };
+    let members = members(&trial_on(&recipe, Inputs { adapters: vec![same; 3], ..inputs() }));
+    assert!(distance(&values(&members[0]), &values(&members[1])) > 1e-3);
+}
+
+#[test]
 fn the_first_member_starts_as_the_policy_of_a_plain_run() {
     let still = Recipe { learning_rate: 0.0, max_steps: 1, ..three() };
     let (ensemble, single) = (trial(&still), trial(&Recipe { ensemble_size: 1, ..still.clone() }));

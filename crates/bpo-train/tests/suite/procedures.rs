@@ -147,6 +147,14 @@ fn optune_answers_the_prompts_of_the_lowest_scores_anew_and_keeps_the_other_pair
     assert_eq!(trained, 64);
 }
 
+/// Two phases of four passes each over eight prompts.
+#[test]
+fn a_prompt_is_answered_anew_once_in_a_phase() {
+    let long = Recipe { regenerate_fraction: 0.5, collection_phases: CollectionPhases::Count(2), ..optune() };
+    let answered: Vec<usize> = trial_on(&long, few(8)).drawn().iter().map(Vec::len).collect();
+    assert_eq!(answered, [8, 0, 0, 0, 4, 0, 0, 0]);
+}
+
 #[test]
 fn all_prompts_are_answered_anew_at_1() {
     let trial = trial_on(&Recipe { regenerate_fraction: 1.0, ..optune() }, few(16));

@@ -100,11 +100,13 @@ fn references_that_move_end_in_the_same_bytes() {
 fn ensembles_end_in_the_same_bytes() {
     let three = Recipe { ensemble_size: 3, collection_phases: CollectionPhases::EveryStep, ..short() };
     let merged = |ensemble_merge| Recipe { ensemble_merge, ..three.clone() };
+    let phases = CollectionPhases::Count(3);
     all_are_resumed(&[
         of_prompts("mean", three.clone()),
         of_prompts("dropout", Recipe { lora_dropout: 0.1, ..three.clone() }),
         of_prompts("concat", merged(AdapterMerge::Concat)),
         of_prompts("svd", merged(AdapterMerge::Svd(2))),
+        of_prompts("svd in phases", Recipe { collection_phases: phases, ..merged(AdapterMerge::Svd(1)) }),
         of_prompts("peft_linear", merged(AdapterMerge::PeftLinear)),
         of_prompts("rank-stabilised", Recipe { use_rslora: true, ..three.clone() }),
     ]);
