@@ -1,5 +1,5 @@
 //! SELM, OPTune, pairs of a file, evaluations on the way.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bpo_annotate::{TieRule, Verdict};
 use bpo_data::{Group, padded};
@@ -126,16 +126,20 @@ fn optune_answers_the_prompts_of_the_lowest_scores_anew_and_keeps_the_other_pair
     assert_eq!(drawn.iter().map(Vec::len).collect::<Vec<_>>()[..2], [8, 8]);
     assert_eq!(trial.report.sampled, 2 * (16 + 3 * 4));
     assert_eq!(trial.metric("collect/reused").iter().sum::<f64>(), 3.0 * 12.0);
-    let mut latest: BTreeMap<usize, f64> = BTreeMap::new();
+    // Score and step of every prompt's pair.
+    let mut latest: BTreeMap<usize, (f64, usize)> = BTreeMap::new();
     for phase in 0..4 {
         let steps = 2 * phase..2 * phase + 2;
-        let fresh: BTreeMap<usize, f64> = steps
-            .flat_map(|step| drawn[step].iter().zip(&choices[step]))
-            .map(|(drawn, choice)| (drawn.prompt, (choice.score(0).unwrap() + choice.score(1).unwrap()) / 2.0))
-            .collect();
+        let mut fresh: BTreeMap<usize, (f64, usize)> = BTreeMap::new();
+        for step in steps {
+            for (drawn, choice) in drawn[step].iter().zip(&choices[step]) {
+                let score = (choice.score(0).unwrap() + choice.score(1).unwrap()) / 2.0;
+                fresh.insert(drawn.prompt, (score, step));
+            }
+        }
         if phase > 0 {
-            let mut ranked: Vec<(usize, f64)> = latest.iter().map(|(prompt, score)| (*prompt, *score)).collect();
-            ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let mut ranked: Vec<(usize, (f64, usize))> = latest.iter().map(|(prompt, pair)| (*prompt, *pair)).collect();
+            ranked.sort_by(|(_, a), (_, b)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             let mut lowest: Vec<usize> = ranked[..4].iter().map(|(prompt, _)| *prompt).collect();
             lowest.sort_unstable();
             assert_eq!(fresh.keys().copied().collect::<Vec<_>>(), lowest, "phase {phase}");
@@ -145,6 +149,14 @@ fn optune_answers_the_prompts_of_the_lowest_scores_anew_and_keeps_the_other_pair
     // All sixteen prompts train in every pass, ties aside.
     let trained = trial.report.pairs + trial.report.dropped.values().sum::<u64>();
     assert_eq!(trained, 64);
+}
+
+#[test]
+fn prompts_of_equal_scores_take_turns() {
+    let inputs = Inputs { annotator: scoring(|_| 1.0), ..few(16) };
+    let trial = trial_on(&Recipe { ties: TieRule::First, ..optune() }, inputs);
+    let renewed: BTreeSet<usize> = trial.drawn()[2..].iter().flatten().map(|drawn| drawn.prompt).collect();
+    assert_eq!(renewed.len(), 3 * 4, "{renewed:?}");
 }
 
 /// Two phases of four passes each over eight prompts.
