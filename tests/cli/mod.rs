@@ -7,6 +7,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod merge;
+mod recipes;
 mod score;
 mod train;
 mod usage;

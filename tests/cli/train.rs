@@ -72,6 +72,58 @@ fn a_run_killed_with_signal_9_ends_in_the_bytes_of_an_uninterrupted_one() {
     }
 }
 
+/// What there is more to restore of an ensemble with a reference of its own and pairs that are used again.
+#[test]
+fn a_killed_ensemble_ends_in_the_bytes_of_an_uninterrupted_one() {
+    let row = |i| format!("{{\"prompt\":\"A small owl named Otto saw {i} bees\"}}\n");
+    let (dir, prompts) = super::bpo::file("prompts.jsonl", &(0..12).map(row).collect::<String>());
+    let whole = dir.path().join("whole");
+    let prompts = format!("prompts={}", arg(&prompts));
+    let sets =
+        ["ensemble_size=2", "reference=ema", "ref_model_sync_steps=2", "regenerate_fraction=0.5", "eval_steps=2"];
+    let sets: Vec<&str> = sets.into_iter().chain([prompts.as_str()]).flat_map(|set| ["--set", set]).collect();
+    train(&whole, &sets).succeeded();
+    for steps in [1, 4] {
+        let cut = dir.path().join(format!("cut-{steps}"));
+        let mut child = command(&cut).args(&sets).spawn().unwrap();
+        wait_for_steps(&cut, steps);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        train(&cut, &sets).succeeded();
+        let bytes = |run: &Path, name: &str| std::fs::read(run.join(name)).unwrap();
+        for name in ["adapter", "members/0/adapter", "members/1/adapter"] {
+            let name = format!("{name}/adapter_model.safetensors");
+            assert!(bytes(&cut, &name) == bytes(&whole, &name), "{name}, killed after step {steps}");
+        }
+    }
+}
+
+#[test]
+fn an_ensemble_goes_on_from_the_adapters_of_another() {
+    let dir = tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let short = ["--set", "max_steps=1", "--set", "ensemble_size=2"];
+    train(&first, &[&short[..], &["--set", "learning_rate=1e-2"]].concat()).succeeded();
+    let members = [0, 1].map(|index| first.join(format!("members/{index}/adapter")));
+    let set = format!("adapter=[{:?}, {:?}]", arg(&members[0]), arg(&members[1]));
+    train(&second, &[&short[..], &["--set", &set, "--set", "learning_rate=0"]].concat()).succeeded();
+    let bytes = |adapter: &Path| std::fs::read(adapter.join("adapter_model.safetensors")).unwrap();
+    for (index, member) in members.iter().enumerate() {
+        assert!(bytes(member) == bytes(&second.join(format!("members/{index}/adapter"))), "member {index}");
+    }
+    let one = format!("adapter={}", arg(&members[0]));
+    let refused = train(&dir.path().join("third"), &[&short[..], &["--set", &one]].concat());
+    refused.refused(2, &["ensemble_size = 2", "1 adapters"]);
+}
+
+#[test]
+fn what_is_known_to_go_wrong_is_said_before_it_does() {
+    let dir = tempdir().unwrap();
+    let run = train(&dir.path().join("run"), &["--set", "max_steps=2", "--set", "collection_phases=T"]);
+    run.succeeded();
+    assert!(run.stderr.contains("rho is 0") && run.stderr.contains("ensemble_size"), "{}", run.stderr);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_ends_with_130_and_the_same_command_goes_on() {
@@ -118,6 +170,14 @@ fn what_is_wrong_in_a_recipe_is_named() {
         ("beta=-1", 2, &["beta"]),
         ("loss_type=dpo", 2, &["loss_type", "sigmoid"]),
         ("collection_phases=0", 2, &["collection_phases"]),
+        ("reference=every:0", 2, &["reference", "every:N"]),
+        ("ensemble_merge=svd", 2, &["ensemble_merge", "svd:16"]),
+        ("pair_selection=ucb", 2, &["pair_selection", "ucb_sec_ucb"]),
+        ("loss_type='expr: sigmod(rho)'", 2, &["sigmoid"]),
+        ("loss_weights=[1, 2]", 2, &["loss_type names 1 losses", "2 numbers"]),
+        ("ucb_gamma=2.0", 2, &["ucb_gamma has no effect"]),
+        ("pairs=/nowhere.jsonl", 3, &["/nowhere.jsonl"]),
+        ("adapter=/nowhere", 3, &["/nowhere"]),
         ("model=/nowhere", 3, &["/nowhere"]),
         ("prompts=/nowhere.jsonl", 3, &["/nowhere.jsonl"]),
         ("annotator=/nowhere.txt", 3, &["/nowhere.txt"]),

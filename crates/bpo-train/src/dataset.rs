@@ -212,14 +212,17 @@ fn at_line(file: &str, line: usize, error: &Error) -> Error {
     Error::Data(format!("{file}, line {line}: {error}"))
 }
 
-/// Ids of a prompt and of the completions given with it, if they fit.
+/// Ids of a prompt, and the completions given with it.
+type Fitted = (Vec<u32>, Vec<Sample>);
+
+/// A prompt and the completions given with it, if they fit.
 fn fitted(
     tokenizer: &Tokenizer,
     prompt: &Prompt,
     given: Vec<String>,
     limits: &Limits,
     counts: &mut Counts,
-) -> Result<Option<(Vec<u32>, Vec<Sample>)>, Error> {
+) -> Result<Option<Fitted>, Error> {
     let ids = tokenizer.encode_prompt(prompt)?;
     let has_bos = tokenizer.bos_id().is_some_and(|bos| ids.first() == Some(&bos));
     if given.is_empty() {

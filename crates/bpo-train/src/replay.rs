@@ -52,11 +52,12 @@ impl Replay {
 
     /// A new behaviour policy: decides which prompts it answers.
     pub fn begin_phase(&mut self) {
-        let mut scored: Vec<(usize, f64)> =
-            self.latest.iter().map(|(&prompt, collected)| (prompt, mean_score(&collected.choice))).collect();
-        scored.sort_unstable_by_key(|(prompt, _)| *prompt);
-        let scores: Vec<f64> = scored.iter().map(|(_, score)| *score).collect();
-        self.renew = lowest_fraction(&scores, self.fraction).into_iter().map(|index| scored[index].0).collect();
+        // Of equal scores the oldest pair goes first: without scores the prompts then take turns.
+        let mut scored: Vec<(u64, usize, f64)> =
+            self.latest.iter().map(|(&prompt, pair)| (pair.at, prompt, mean_score(&pair.choice))).collect();
+        scored.sort_unstable_by_key(|&(at, prompt, _)| (at, prompt));
+        let scores: Vec<f64> = scored.iter().map(|(.., score)| *score).collect();
+        self.renew = lowest_fraction(&scores, self.fraction).into_iter().map(|index| scored[index].1).collect();
     }
 
     /// Whether `prompt` is to be answered now.

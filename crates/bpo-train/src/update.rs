@@ -292,3 +292,6 @@ fn dot(values: &[f32], weights: &[f32]) -> f32 {
 fn vector(values: &[f32], device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
+
+#[cfg(test)]
+mod tests;

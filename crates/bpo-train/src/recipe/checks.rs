@@ -1,4 +1,5 @@
 //! What no type can check: domains of numbers, and keys that would have no effect.
+use bpo_model::AdapterMerge;
 use bpo_sampler::PairSelection;
 
 use super::{FDivergenceType, Recipe, Reference};
@@ -66,6 +67,11 @@ impl Recipe {
         }
         if ucb && self.ensemble_size < 2 {
             return refuse("pair_selection by members needs ensemble_size of at least 2");
+        }
+        if self.reference == Reference::Ema && matches!(self.ensemble_merge, AdapterMerge::Svd(_)) {
+            return refuse(
+                "reference = \"ema\" averages factors, and those of ensemble_merge = \"svd:R\" turn with every merge",
+            );
         }
         if (offline || self.selm_alpha.is_some()) && self.pair_selection != PairSelection::FirstTwo {
             return refuse("pair_selection has no effect: with pairs or selm_alpha the candidates are given");

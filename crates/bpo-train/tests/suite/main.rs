@@ -9,6 +9,15 @@
 )]
 
 mod causal;
+mod ensemble;
+mod keys;
+mod losses;
+mod procedures;
+mod reference;
+mod refusals;
+mod resume;
 mod runs;
 mod scoring;
+mod selection;
 mod tiny;
+mod trial;

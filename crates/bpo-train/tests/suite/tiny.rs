@@ -1,6 +1,6 @@
 //! A tiny random model, a tokenizer of twenty words, and what a run needs around them.
-use bpo_annotate::{Annotator, Item, Scored, scorer_from};
-use bpo_data::{Prompt, PromptRow, Tokenizer};
+use bpo_annotate::{Annotator, Comparison, Error as AnnotatorError, Item, Judgement, Scored, Verdict, scorer_from};
+use bpo_data::{PreferenceRow, Prompt, PromptRow, Tokenizer};
 use bpo_model::{Adapter, Decoder, DecoderConfig, LoraConfig};
 use bpo_train::{Inputs, Recipe, TrainRows, Trainable};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -46,6 +46,17 @@ pub fn trainables(model: &Decoder) -> Vec<(&'static str, Trainable)> {
 
 /// Words `w0` … `w19` at ids 4 …; pad 0, bos 1, eos 2, unk 3.
 pub fn tokenizer() -> Tokenizer {
+    tokenizer_with(&json!({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}))
+}
+
+/// [`tokenizer`] with a chat template.
+pub fn chat_tokenizer() -> Tokenizer {
+    let template = "{% for message in messages %}w1 {{ message.content }} w2{% endfor %}";
+    tokenizer_with(&json!({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>",
+                           "chat_template": template}))
+}
+
+fn tokenizer_with(config: &serde_json::Value) -> Tokenizer {
     let mut vocab = json!({"<pad>": 0, "<bos>": 1, "<eos>": 2, "<unk>": 3});
     for word in 0..VOCAB - 4 {
         vocab[format!("w{word}")] = json!(word + 4);
@@ -60,30 +71,82 @@ pub fn tokenizer() -> Tokenizer {
         "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
         "decoder": null, "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
     });
-    let config = json!({"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"});
     Tokenizer::from_bytes(tokenizer.to_string().as_bytes(), Some(config.to_string().as_bytes())).unwrap()
+}
+
+/// How often a text says `w0`.
+pub fn liking(text: &str) -> f64 {
+    text.split_whitespace().filter(|word| *word == "w0").count() as f64
 }
 
 /// Likes every `w0`.
 pub fn annotator() -> Box<dyn Annotator + Send> {
-    let score = |items: &[Item]| -> Result<Vec<f64>, String> {
-        Ok(items
-            .iter()
-            .map(|item| item.response.split_whitespace().filter(|word| *word == "w0").count() as f64)
-            .collect())
+    scoring(liking)
+}
+
+/// Scores responses by `score`.
+pub fn scoring(score: impl Fn(&str) -> f64 + Send + 'static) -> Box<dyn Annotator + Send> {
+    let score = move |items: &[Item]| -> Result<Vec<f64>, String> {
+        Ok(items.iter().map(|item| score(&item.response)).collect())
     };
-    Box::new(Scored(scorer_from("likes w0", score)))
+    Box::new(Scored(scorer_from("scores", score)))
+}
+
+/// Likes what [`liking`] does, and has no scores.
+pub struct Comparing;
+
+impl Annotator for Comparing {
+    fn name(&self) -> String {
+        "compares".into()
+    }
+
+    fn compare(&mut self, batch: &[Comparison]) -> Result<Vec<Judgement>, AnnotatorError> {
+        let verdict = |asked: &Comparison| Verdict::of_scores(liking(&asked.first), liking(&asked.second));
+        Ok(batch.iter().map(|asked| Judgement::of(verdict(asked))).collect())
+    }
+}
+
+fn prompt(id: usize) -> Prompt {
+    Prompt::Text(format!("w{} w{} w{}", id % 19, (id * 7) % 20, id / 3))
+}
+
+/// Preference pairs in which `w0` is chosen, of different lengths.
+pub fn pairs() -> TrainRows {
+    let words = |id: usize, count: usize| (0..count).map(|k| format!(" w{}", 1 + (id * (k + 3) + k) % 9)).collect();
+    let row = |id: usize| PreferenceRow {
+        line: id + 1,
+        prompt: prompt(id),
+        chosen: format!("w0{}", words(id, id % 3)) as String,
+        rejected: words(id + 5, 1 + id % 5),
+    };
+    TrainRows::Pairs((0..40).map(row).collect())
+}
+
+/// What a run on [`pairs`] needs.
+pub fn inputs_of_pairs() -> Inputs {
+    Inputs { rows: pairs(), ..inputs() }
+}
+
+/// [`inputs`] cut to `count` prompts.
+pub fn few(count: usize) -> Inputs {
+    let mut inputs = inputs();
+    if let TrainRows::Prompts(prompts) = &mut inputs.rows {
+        prompts.truncate(count);
+    }
+    inputs
+}
+
+/// [`inputs`] with a reference text for every prompt.
+pub fn inputs_with_references() -> Inputs {
+    let mut inputs = inputs();
+    if let TrainRows::Prompts(prompts) = &mut inputs.rows {
+        prompts.iter_mut().for_each(|row| row.reference = Some(format!("w{} w0", row.id % 19)));
+    }
+    inputs
 }
 
 pub fn inputs() -> Inputs {
-    let prompts = (0..40)
-        .map(|id| PromptRow {
-            id,
-            line: id + 1,
-            prompt: Prompt::Text(format!("w{} w{} w{}", id % 19, (id * 7) % 20, id / 3)),
-            reference: None,
-        })
-        .collect();
+    let prompts = (0..40).map(|id| PromptRow { id, line: id + 1, prompt: prompt(id), reference: None }).collect();
     Inputs {
         base: model(json!({})),
         base_name: "tiny".into(),

@@ -1,0 +1,162 @@
+//! The recipes that come with the program, every one, and the keys that name what it reads.
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+use super::bpo::{arg, bpo, json};
+
+/// Two steps of four prompts.
+const SHORT: [&str; 5] =
+    ["max_steps=2", "per_device_train_batch_size=4", "max_new_tokens=8", "eval_size=4", "save_steps=1"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs `bpo train` with `sets`.
+fn train(recipe: Option<&Path>, dir: &Path, sets: &[&str]) {
+    let mut args = vec!["train", "--run-dir", arg(dir)];
+    args.extend(recipe.iter().flat_map(|recipe| ["--recipe", arg(recipe)]));
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let run = bpo(&args);
+    assert_eq!(run.code, 0, "{recipe:?} {sets:?}: {}", run.stderr);
+}
+
+fn metrics(dir: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Openings of stories, as a prompts file.
+fn prompts(dir: &Path, count: usize) -> PathBuf {
+    let path = dir.join("prompts.jsonl");
+    let row = |i| format!("{{\"prompt\":\"A small owl named Otto saw {i} bees.\"}}\n");
+    std::fs::write(&path, (0..count).map(row).collect::<String>()).unwrap();
+    path
+}
+
+/// What a recipe needs in place of files that are not here, or of steps that a test has no time for.
+fn sets_of(name: &str, dir: &Path) -> Vec<String> {
+    let sets: Vec<String> = SHORT.map(str::to_string).into();
+    let of = |more: &[&str]| sets.iter().cloned().chain(more.iter().map(ToString::to_string)).collect();
+    match name {
+        "smollm2-helpful" => of(&[
+            "model=embedded",
+            "prompts=embedded",
+            "references=embedded",
+            "annotator=lexicon",
+            "apply_chat_template=false",
+        ]),
+        // Four passes over eight prompts: pairs are used again from the second on.
+        "optune" => {
+            let prompts = format!("prompts={}", arg(&prompts(dir, 8)));
+            of(&["max_steps=0", "per_device_train_batch_size=8", &prompts])
+        }
+        _ => sets,
+    }
+}
+
+/// A metric or a file by which a procedure shows in its run.
+fn sign_of(name: &str) -> Option<&'static str> {
+    match name {
+        "optune" => Some("collect/reused"),
+        "ema-reference" | "tr-dpo" => Some("reference/taken_at"),
+        "bpo-on-policy" | "ucb" => Some("ensemble/spread"),
+        _ => None,
+    }
+}
+
+fn runs_to_its_end(recipe: &Path, dir: &Path) {
+    let name = recipe.file_stem().unwrap().to_str().unwrap();
+    let run = dir.join(name);
+    std::fs::create_dir(&run).unwrap();
+    let sets = sets_of(name, dir);
+    train(Some(recipe), &run, &sets.iter().map(String::as_str).collect::<Vec<_>>());
+    let finished = json(&run.join("finished.json"));
+    let steps = if name == "optune" { 4 } else { 2 };
+    assert_eq!((finished["steps"].as_u64(), metrics(&run).len()), (Some(steps), steps as usize), "{name}");
+    assert!(run.join("adapter/adapter_model.safetensors").is_file(), "{name}");
+    if let Some(sign) = sign_of(name) {
+        assert!(metrics(&run).iter().any(|metrics| metrics.get(sign).is_some()), "{name}: no {sign}");
+    }
+}
+
+#[test]
+fn every_recipe_runs_to_its_end() {
+    let dir = tempdir().unwrap();
+    let files = std::fs::read_dir(root().join("recipes")).unwrap();
+    let recipes: BTreeSet<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    assert!(recipes.iter().all(|path| path.extension().is_some_and(|extension| extension == "toml")), "{recipes:?}");
+    let is_grid = |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("compare-");
+    let (grids, recipes): (Vec<&PathBuf>, Vec<&PathBuf>) = recipes.iter().partition(is_grid);
+    assert!(recipes.len() >= 15 && !grids.is_empty());
+    for grid in grids {
+        bpo(&["compare", arg(grid), "--plan", "--run-dir", arg(dir.path())]).succeeded();
+    }
+    thread::scope(|scope| {
+        for recipe in recipes {
+            scope.spawn(|| runs_to_its_end(recipe, dir.path()));
+        }
+    });
+}
+
+/// The story tokenizer with two words in each other's place.
+fn another_tokenizer(dir: &Path) -> PathBuf {
+    let (story, folder) = (root().join("assets/story"), dir.join("tokenizer"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(story.join("tokenizer_config.json"), folder.join("tokenizer_config.json")).unwrap();
+    let mut tokenizer = json(&story.join("tokenizer.json"));
+    let vocabulary = &mut tokenizer["model"]["vocab"];
+    let [the, was] = ["Ġthe", "Ġwas"].map(|word| vocabulary[word].clone());
+    assert!(the.is_u64() && was.is_u64());
+    (vocabulary["Ġthe"], vocabulary["Ġwas"]) = (was, the);
+    std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    folder
+}
+
+/// Weights and report of a run of [`SHORT`] with `sets`.
+fn outcome(dir: &Path, sets: &[&str]) -> (Vec<u8>, Value) {
+    train(None, dir, &[&SHORT[..], sets].concat());
+    let weights = std::fs::read(dir.join("adapter/adapter_model.safetensors")).unwrap();
+    (weights, json(&dir.join("finished.json")))
+}
+
+/// The other keys are tried in `crates/bpo-train/tests/suite/keys.rs`, which counts on these.
+#[test]
+fn every_key_that_names_an_input_changes_the_outcome() {
+    let dir = tempdir().unwrap();
+    let trained = ["use_peft=false", "learning_rate=1e-3", "max_steps=1"];
+    train(None, &dir.path().join("full"), &[&SHORT[..], &trained].concat());
+    outcome(&dir.path().join("lora"), &["learning_rate=1e-2"]);
+    let path = |name: &str| arg(&dir.path().join(name)).to_string();
+    let (prompts, tokenizer) = (prompts(dir.path(), 20), another_tokenizer(dir.path()));
+    let pairs = dir.path().join("pairs.jsonl");
+    let row = "{\"prompt\":\"A small owl\",\"chosen\":\" was glad.\",\"rejected\":\" was sad.\"}\n";
+    std::fs::write(&pairs, row.repeat(8)).unwrap();
+    let keys: [(&str, &[&str], String); 8] = [
+        ("model", &["references=embedded"], path("full/model")),
+        ("tokenizer", &["references=embedded"], arg(&tokenizer).into()),
+        ("adapter", &[], path("lora/adapter")),
+        ("prompts", &["references=embedded"], arg(&prompts).into()),
+        ("pairs", &["references=embedded"], "embedded".into()),
+        ("pairs", &["references=embedded", "pairs=embedded"], arg(&pairs).into()),
+        ("references", &["references=embedded"], String::new()),
+        ("annotator", &[], "{ kind = \"length\" }".into()),
+    ];
+    thread::scope(|scope| {
+        for (index, (key, companions, value)) in keys.iter().enumerate() {
+            let dir = dir.path();
+            scope.spawn(move || {
+                let set = format!("{key}={value}");
+                let without = outcome(&dir.join(format!("{index}-without")), companions);
+                let with = outcome(&dir.join(format!("{index}-with")), &[companions, &[set.as_str()][..]].concat());
+                assert!(without != with, "{set} changes nothing");
+            });
+        }
+    });
+}
