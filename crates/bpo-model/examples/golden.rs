@@ -74,7 +74,10 @@ impl<'a> Case<'a> {
             self.close(check, &format!("y_{kind}"), &self.output(&delta.product()));
         }
         let ratio = linear.norm() / mean.norm();
-        self.close(check, "ratio_norm_linear_over_mean", &[ratio]);
+        // The norm of a mean in which members nearly cancel is all rounding.
+        if ratio < 1e4 {
+            self.close(check, "ratio_norm_linear_over_mean", &[ratio]);
+        }
         check.close("mean error", self.name, &[mean_error], &[0.0], 0.0);
         self.check_linear_error(check, linear_error);
         self.check_members(check)?;

@@ -179,6 +179,7 @@ impl Written {
             }
         }
         refuse_twins(&methods)?;
+        refuse_another_measure(&methods)?;
         if !self.allow_unequal_budget {
             refuse_unequal_budgets(&methods)?;
         }
@@ -230,28 +231,61 @@ impl Method {
 
     /// What the annotator is asked about.
     fn budget(&self) -> Budget {
-        match self.recipe.max_steps {
-            0 => Budget::Epochs(self.recipe.num_train_epochs),
-            steps => Budget::Pairs(steps * self.recipe.prompts_per_step() as u64),
-        }
+        let recipe = &self.recipe;
+        let per_prompt = recipe.judged_per_prompt() as u64;
+        let amount = match recipe.max_steps {
+            0 => Amount::Epochs(recipe.num_train_epochs, per_prompt),
+            steps => Amount::Responses(steps * recipe.prompts_per_step() as u64 * per_prompt),
+        };
+        Budget { amount, anew: recipe.regenerate_fraction }
     }
 }
 
-/// Pairs sampled in a run.
+/// Responses that a run has judged for training.
 #[derive(Debug, PartialEq)]
-enum Budget {
-    Pairs(u64),
-    /// One pair per prompt and epoch.
-    Epochs(f64),
+struct Budget {
+    amount: Amount,
+    /// Share of the prompts seen before that are answered anew.
+    anew: f64,
+}
+
+#[derive(Debug, PartialEq)]
+enum Amount {
+    Responses(u64),
+    /// So many epochs of so many per prompt.
+    Epochs(f64, u64),
 }
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pairs(pairs) => write!(f, "{pairs} pairs"),
-            Self::Epochs(epochs) => write!(f, "{epochs} epochs of pairs"),
+        match self.amount {
+            Amount::Responses(responses) => write!(f, "{responses} responses")?,
+            Amount::Epochs(epochs, responses) => write!(f, "{epochs} epochs of {responses} responses per prompt")?,
+        }
+        if self.anew < 1.0 { write!(f, " at regenerate_fraction {}", self.anew) } else { Ok(()) }
+    }
+}
+
+/// What is measured must be one thing, or a ranking means nothing.
+fn refuse_another_measure(methods: &[Method]) -> Result<(), Failure> {
+    let Some((first, rest)) = methods.split_first() else { return Ok(()) };
+    for other in rest {
+        let (a, b) = (&first.recipe, &other.recipe);
+        let keys = [
+            ("annotator", a.annotator != b.annotator),
+            ("references", a.references != b.references),
+            ("eval_size", a.eval_size != b.eval_size),
+            ("eval_temperature", a.eval_temperature != b.eval_temperature),
+            ("max_new_tokens", a.max_new_tokens != b.max_new_tokens),
+        ];
+        if let Some((key, _)) = keys.into_iter().find(|(_, differs)| *differs) {
+            return Err(Failure::usage(format!(
+                "\"{}\" and \"{}\" differ in {key}: they would not be measured alike",
+                first.name, other.name
+            )));
         }
     }
+    Ok(())
 }
 
 fn refuse_unequal_budgets(methods: &[Method]) -> Result<(), Failure> {
@@ -259,7 +293,7 @@ fn refuse_unequal_budgets(methods: &[Method]) -> Result<(), Failure> {
     match rest.iter().find(|method| method.budget() != first.budget()) {
         None => Ok(()),
         Some(other) => Err(Failure::usage(format!(
-            "the methods have no common annotation budget: \"{}\" samples {}, \"{}\" {}; \
+            "the methods have no common annotation budget: \"{}\" has {} judged, \"{}\" {}; \
              `allow_unequal_budget = true` in the grid compares them all the same",
             first.name,
             first.budget(),

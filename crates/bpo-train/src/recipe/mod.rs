@@ -338,6 +338,17 @@ impl Recipe {
         self.per_device_train_batch_size * self.gradient_accumulation_steps
     }
 
+    /// Responses that the annotator judges per prompt of a step; 0 where the pairs are given.
+    pub fn judged_per_prompt(&self) -> usize {
+        match (&self.pairs, self.selm_alpha) {
+            (Some(_), None) => 0,
+            (Some(_), Some(_)) => 3,
+            (None, Some(_)) => 1 + self.samples_per_prompt,
+            (None, None) if self.pair_selection.needs_scores() => self.samples_per_prompt,
+            (None, None) => 2,
+        }
+    }
+
     /// T, for `prompts` training prompts.
     pub fn steps(&self, prompts: usize) -> u64 {
         steps(self.max_steps, self.num_train_epochs, prompts, self.prompts_per_step())

@@ -70,7 +70,7 @@ fn an_update_does_not_depend_on_how_a_step_is_cut_into_micro_batches() {
     recipes.push(sum(&["sigmoid", "sft"], &[1.0, 0.5]));
     recipes.push(Recipe { selm_alpha: Some(0.5), ..with("aot") });
     recipes.push(Recipe { ld_alpha: Some(0.3), ..with("kto_pair") });
-    recipes.push(Recipe { use_weighting: true, ..with("aot") });
+    recipes.push(Recipe { use_weighting: true, ..with("kto_pair") });
     each(&recipes, |recipe| {
         let (whole, size) = (after(recipe), moved(recipe));
         assert!(size > 1e-3, "{}: moved by {size}", recipe.loss_type);
@@ -172,7 +172,8 @@ fn wpo_weighs_the_loss_by_how_likely_the_policy_is_to_write_the_pair() {
 /// Weights of pairs of a file are the same weights.
 #[test]
 fn procedures_of_the_loss_train_on_pairs_of_a_file_too() {
-    let of_pairs = Recipe { pairs: Some("pairs".into()), lora_r: 16, lora_alpha: 32.0, ..linear() };
+    let of_pairs =
+        Recipe { pairs: Some("pairs".into()), ties: TieRule::Drop, lora_r: 16, lora_alpha: 32.0, ..linear() };
     let plain = trial_on(&of_pairs, inputs_of_pairs()).weights();
     let variants = [
         Recipe { ld_alpha: Some(0.2), ..of_pairs.clone() },

@@ -1,4 +1,5 @@
 //! A recipe that cannot work, or has a key that nothing reads, is refused before anything is sampled.
+use bpo_annotate::TieRule;
 use bpo_model::AdapterMerge;
 use bpo_sampler::PairSelection;
 use bpo_train::{FDivergenceType, Inputs, OneOrMany, Recipe, Reference, TrainRows};
@@ -44,10 +45,15 @@ fn refused() -> Vec<(Recipe, &'static str)> {
             },
             "f_alpha_divergence_coef = inf: must be",
         ),
+        (Recipe { loss_type: "aot".into(), use_weighting: true, ..recipe() }, "aot are not by pair"),
+        (Recipe { loss_type: "sft".into(), ld_alpha: Some(0.5), ..recipe() }, "ld_alpha is for losses of log-ratios"),
+        (Recipe { selm_alpha: Some(0.1), ld_alpha: Some(0.5), ..recipe() }, "ld_alpha cannot be combined"),
         (
-            Recipe { loss_type: "aot".into(), lora_dropout: 0.1, ..recipe() },
-            "aot couples all pairs of a step, which are then scored twice: set lora_dropout = 0 or",
+            Recipe { ensemble_size: 2, pair_selection: PairSelection::UcbMeanUcb, ..recipe() },
+            "ucb_mean_ucb needs samples_per_prompt",
         ),
+        (Recipe { ties: TieRule::First, ..of_pairs() }, "ties has no effect"),
+        (Recipe { temperature: 0.5, ..of_pairs() }, "temperature has no effect"),
         (Recipe { use_weighting: true, loss_type: "sft".into(), ..recipe() }, "use_weighting needs a loss of pairs"),
         // Counts.
         (Recipe { per_device_train_batch_size: 0, ..recipe() }, "per_device_train_batch_size must be at least 1"),
@@ -111,10 +117,7 @@ fn refused() -> Vec<(Recipe, &'static str)> {
         ),
         (Recipe { ucb_gamma: 2.0, ..recipe() }, "ucb_gamma has no effect: it needs a pair_selection by members"),
         (Recipe { samples_per_prompt: 3, ..of_pairs() }, "samples_per_prompt has no effect: it needs no pairs"),
-        (
-            Recipe { missing_eos_penalty: Some(1.0), ..of_pairs() },
-            "missing_eos_penalty has no effect: it needs sampled",
-        ),
+        (Recipe { missing_eos_penalty: Some(1.0), ..of_pairs() }, "missing_eos_penalty has no effect: it needs"),
         (Recipe { samples_per_prompt: 3, ..recipe() }, "samples_per_prompt above 2 needs a pair_selection"),
         // Against the model.
         (Recipe { max_new_tokens: 64, ..recipe() }, "max_new_tokens = 64 leaves no room for a prompt"),

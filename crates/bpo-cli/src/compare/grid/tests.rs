@@ -39,7 +39,7 @@ fn a_grid_is_a_product() {
     let grid = load(&format!("{TWO}[grid]\nloss_type = [\"sigmoid\", \"ipo\"]\nbeta = [0.1, 0.5]\n")).unwrap();
     assert_eq!(grid.methods.len(), 8);
     let last = grid.methods.last().unwrap();
-    assert_eq!((last.recipe.beta, last.recipe.loss_type.as_str()), (0.5, "ipo"));
+    assert_eq!((last.recipe.beta, last.recipe.loss_type.as_slice()), (0.5, ["ipo".to_string()].as_slice()));
     assert_eq!(last.name, "BPO, F=2, beta=0.5, loss_type=ipo");
     assert_eq!(last.slug, "bpo-f-2-beta-0-5-loss-type-ipo");
 }
@@ -87,12 +87,29 @@ fn what_is_wrong_in_a_grid_is_named() {
 fn one_annotation_budget_unless_allowed_otherwise() {
     let unequal = "[[method]]\nname = \"a\"\nmax_steps = 4\n[[method]]\nname = \"b\"\nmax_steps = 5\n";
     let error = load(unequal).unwrap_err();
-    assert!(error.contains("\"a\" samples 32 pairs, \"b\" 40 pairs"), "{error}");
+    assert!(error.contains("\"a\" has 64 responses judged, \"b\" 80 responses"), "{error}");
     load(&format!("allow_unequal_budget = true\n{unequal}")).unwrap();
     let half = "[[method]]\nname = \"a\"\nmax_steps = 4\n\
         [[method]]\nname = \"b\"\nmax_steps = 8\nper_device_train_batch_size = 4\n";
     load(half).unwrap();
     assert!(load("[[method]]\nname = \"a\"\n[[method]]\nname = \"b\"\nmax_steps = 5\n").is_err());
+}
+
+#[test]
+fn what_is_judged_counts_and_all_are_measured_alike() {
+    let against = |keys: &str| {
+        load(&format!("[[method]]\nname = \"a\"\nmax_steps = 4\n[[method]]\nname = \"b\"\nmax_steps = 4\n{keys}"))
+    };
+    for (keys, words) in [
+        ("samples_per_prompt = 4\npair_selection = \"best_worst\"", "256 responses"),
+        ("pairs = \"embedded\"", "0 responses"),
+        ("regenerate_fraction = 0.5", "regenerate_fraction 0.5"),
+        ("eval_size = 7", "differ in eval_size"),
+        ("annotator = { kind = \"length\", prefer = \"longer\" }", "differ in annotator"),
+    ] {
+        let error = against(keys).unwrap_err();
+        assert!(error.contains(words), "{keys}: {error}");
+    }
 }
 
 #[test]
@@ -107,7 +124,7 @@ fn paths_are_relative_to_the_grid() {
     let recipe = &grid.methods[0].recipe;
     assert_eq!(Path::new(&recipe.model), below.join("m"));
     assert_eq!(Path::new(&recipe.prompts), dir.path().join("q.jsonl"));
-    assert_eq!(recipe.adapter.as_deref().map(Path::new), Some(dir.path().join("x").as_path()));
+    assert_eq!(recipe.adapters().iter().map(Path::new).collect::<Vec<_>>(), [dir.path().join("x")]);
     assert_eq!(recipe.max_steps, 3);
 }
 
