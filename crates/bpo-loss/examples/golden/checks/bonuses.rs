@@ -46,7 +46,7 @@ fn evaluate_xpo(case: &Value, arithmetic: Arithmetic) -> Result<Values, String> 
         .collect();
     let policy = ranked(&chosen, model.clone(), of_reference.clone())?;
     let reference = ranked(&chosen, tokens("ref_logps_on_model_completion")?, tokens("ref_logps_on_ref_completion")?)?;
-    let loss_type: LossType = case["hyper"]["loss_type"].as_str().unwrap_or("sigmoid").parse()?;
+    let loss_type: LossType = case["hyper"]["loss_type"].as_str().unwrap_or("sigmoid").parse().map_err(refused)?;
     let objective = Objective { beta, ipo_length_norm: false, ..loss_type.into() };
     let preference = objective.losses(&policy, &reference).map_err(refused)?;
     let bonus = xpo_bonus(sums(of_reference.clone()), alpha);

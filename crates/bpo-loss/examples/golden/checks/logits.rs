@@ -238,7 +238,7 @@ fn scores(case: &Value, sums: Tensor<1>, counts: Tensor<1>) -> Tensor<1> {
 
 /// Losses `[pairs]` and their sum over the pairs of an update.
 fn total_loss(case: &Value, policy: &Tensor<1>, reference: &Tensor<1>) -> Result<(Tensor<1>, Tensor<1>), String> {
-    let loss: LossType = case["hyper"]["loss"].as_str().ok_or("no hyper.loss")?.parse()?;
+    let loss: LossType = case["hyper"]["loss"].as_str().ok_or("no hyper.loss")?.parse().map_err(refused)?;
     let objective = Objective { beta: beta(case)?, ipo_length_norm: false, ..loss.into() };
     let pairs = |scores: &Tensor<1>| {
         let [chosen, rejected] = halves(scores);

@@ -92,7 +92,7 @@ pub(super) fn objective(loss: &str, case: &Value) -> Result<Objective, String> {
         "ipo_sum" => (LossType::Ipo, false),
         "bco_pair_delta" => (LossType::BcoPair, true),
         "sigmoid_alpha_old" => (LossType::Sigmoid, true),
-        name => (name.parse()?, true),
+        name => (name.parse().map_err(refused)?, true),
     };
     let defaults = Objective::from(loss_type);
     Ok(Objective {
