@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, stable::softplus};
+use crate::{Error, PairLogps, stable::log_sigmoid};
 
 /// Binary classifier optimisation: `−log σ(β·lrc − δ) − log σ(−(β·lrr − δ))`, unreduced, `[pairs]`.
 ///
@@ -12,6 +12,6 @@ use crate::{Error, PairLogps, stable::softplus};
 pub fn bco_pair(policy: &PairLogps, reference: &PairLogps, beta: f64, delta: f64) -> Result<Tensor<1>, Error> {
     let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?;
     let right = PairLogps::new(chosen * beta - delta, rejected * -beta + delta)?;
-    let PairLogps { chosen, rejected, .. } = right.map_together(|reward| softplus(reward.neg()));
-    Ok(chosen + rejected)
+    let PairLogps { chosen, rejected, .. } = right.map_together(log_sigmoid);
+    Ok((chosen + rejected).neg())
 }
