@@ -157,7 +157,7 @@ fn a_failing_cell_ends_the_grid_with_its_message_and_its_exit_code() {
 fn a_grid_without_one_budget_is_refused_before_anything_is_written() {
     let (dir, grid) = file("grid.toml", &GRID.replace("collection_phases = 2", "gradient_accumulation_steps = 2"));
     let run = dir.path().join("run");
-    compare(&grid, &run, &[]).refused(2, &["\"offline DPO\" samples 4 pairs", "\"BPO, F=2\" 8 pairs"]);
+    compare(&grid, &run, &[]).refused(2, &["\"offline DPO\" has 8 responses judged", "\"BPO, F=2\" 16 responses"]);
     compare(&dir.path().join("nowhere.toml"), &run, &[]).refused(3, &["nowhere.toml"]);
     assert!(!run.exists());
 }

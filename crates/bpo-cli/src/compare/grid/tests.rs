@@ -101,7 +101,7 @@ fn what_is_judged_counts_and_all_are_measured_alike() {
         load(&format!("[[method]]\nname = \"a\"\nmax_steps = 4\n[[method]]\nname = \"b\"\nmax_steps = 4\n{keys}"))
     };
     for (keys, words) in [
-        ("samples_per_prompt = 4\npair_selection = \"best_worst\"", "256 responses"),
+        ("samples_per_prompt = 4\npair_selection = \"best_worst\"", "128 responses"),
         ("pairs = \"embedded\"", "0 responses"),
         ("regenerate_fraction = 0.5", "regenerate_fraction 0.5"),
         ("eval_size = 7", "differ in eval_size"),
