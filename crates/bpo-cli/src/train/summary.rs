@@ -72,7 +72,7 @@ fn samples(report: &Report, out: &mut Out) -> Result<(), Failure> {
 
 /// `text` folded at words behind a label.
 fn wrapped(label: &str, text: &str, out: &mut Out) -> Result<(), Failure> {
-    let mut line = format!("  {label:<14}");
+    let mut line = format!("  {label:<13} ");
     let indent = line.chars().count();
     for word in text.split_whitespace() {
         if line.chars().count() > indent && line.chars().count() + word.chars().count() >= WIDTH {
