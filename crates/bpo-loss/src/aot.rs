@@ -40,9 +40,16 @@ pub fn aot_unpaired(
 fn sorted(x: Tensor<1>) -> Result<Tensor<1>, Error> {
     let device = x.device();
     let values: Vec<f64> = x.clone().inner().try_into_vec_as().map_err(|error| Error::Unreadable(error.to_string()))?;
-    let mut order: Vec<i64> = (0..values.len() as i64).collect();
-    // −0 + 0 is 0: the two zeros are equal.
-    order.sort_by(|&a, &b| (values[a as usize] + 0.0).total_cmp(&(values[b as usize] + 0.0)));
+    // Sorted as integers: the bits of a float in the order of its values, then its place.
+    let mut keys: Vec<(u64, u32)> = values.iter().zip(0u32..).map(|(&value, place)| (ordered(value), place)).collect();
+    keys.sort_unstable();
+    let order: Vec<i64> = keys.into_iter().map(|(_, place)| i64::from(place)).collect();
     let length = order.len();
     Ok(x.select(0, Tensor::from_data(TensorData::new(order, [length]), &device)))
+}
+
+/// Bits that rise with the value (`f64::total_cmp`'s order, but the two zeros are equal).
+fn ordered(value: f64) -> u64 {
+    let bits = (value + 0.0).to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }

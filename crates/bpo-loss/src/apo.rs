@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps};
+use crate::{Error, PairLogps, stable::sigmoid};
 
 /// Anchored preference optimisation, "zero": `1 − σ(β·lrc) + σ(β·lrr)`, unreduced, `[pairs]`.
 ///
@@ -10,8 +10,10 @@ use crate::{Error, PairLogps};
 /// # Errors
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn apo_zero(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
-    let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?.map(|ratio| ratio * beta);
-    Ok(sigmoid(chosen.neg()) + sigmoid(rejected))
+    let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?;
+    let wrong = PairLogps::new(chosen * -beta, rejected * beta)?;
+    let PairLogps { chosen, rejected, .. } = wrong.map_together(sigmoid);
+    Ok(chosen + rejected)
 }
 
 /// Anchored preference optimisation, "down": `σ(β·lrc) + 1 − σ(β·(lrc − lrr))`, unreduced, `[pairs]`.
@@ -23,5 +25,7 @@ pub fn apo_zero(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<
 /// As [`apo_zero`].
 pub fn apo_down(policy: &PairLogps, reference: &PairLogps, beta: f64) -> Result<Tensor<1>, Error> {
     let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?.map(|ratio| ratio * beta);
-    Ok(sigmoid(chosen.clone()) + sigmoid(rejected - chosen))
+    let pushed = PairLogps::new(chosen.clone(), rejected - chosen)?;
+    let PairLogps { chosen, rejected, .. } = pushed.map_together(sigmoid);
+    Ok(chosen + rejected)
 }

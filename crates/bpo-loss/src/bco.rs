@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, stable::log_sigmoid};
+use crate::{Error, PairLogps, stable::with_slope};
 
 /// Binary classifier optimisation: `−log σ(β·lrc − δ) − log σ(−(β·lrr − δ))`, unreduced, `[pairs]`.
 ///
@@ -11,7 +11,12 @@ use crate::{Error, PairLogps, stable::log_sigmoid};
 /// [`Error::LengthMismatch`] when policy and reference hold different numbers of pairs.
 pub fn bco_pair(policy: &PairLogps, reference: &PairLogps, beta: f64, delta: f64) -> Result<Tensor<1>, Error> {
     let PairLogps { chosen, rejected, .. } = policy.log_ratios(reference)?;
-    let right = PairLogps::new(chosen * beta - delta, rejected * -beta + delta)?;
-    let PairLogps { chosen, rejected, .. } = right.map_together(log_sigmoid);
-    Ok((chosen + rejected).neg())
+    // −log σ(a) − log σ(c) of the reward a and of the negated reward c has one logarithm: of (1 + e^−|a|)(1 + e^−|c|).
+    let (a, c) = (chosen.clone().inner() * beta - delta, rejected.clone().inner() * -beta + delta);
+    let [small_a, small_c] = [&a, &c].map(|x| x.clone().abs().neg().exp());
+    let [sum_a, sum_c] = [&small_a, &small_c].map(|small| small.clone() + 1.0);
+    let value = (sum_a.clone() * sum_c.clone()).log() - a.clone().clamp_max(0.0) - c.clone().clamp_max(0.0);
+    let slope = |x: Tensor<1>, small: Tensor<1>, sum: Tensor<1>| small.mask_fill(x.lower_elem(0.0), 1.0) / sum;
+    let value = with_slope(chosen, value, slope(a, small_a, sum_a) * -beta);
+    Ok(with_slope(rejected, value, slope(c, small_c, sum_c) * beta))
 }

@@ -64,7 +64,7 @@ pub fn lrml(policy: &PairLogps, reference: &PairLogps, beta: f64, form: Form) ->
 /// `(1 − m)·softplus(−l) + m·e⁻ˡ` with `m = σ(k·l)`, value and slope from three exponentials. `m·e⁻ˡ` is taken as
 /// `e^{min(kl, 0) − l}/(1 + e^{−|kl|})`: as a product it would be 0·∞ far left.
 fn modulated(l: Tensor<1>, k: f64) -> Tensor<1> {
-    let at = l.clone().detach();
+    let at = l.clone().inner();
     let z = at.clone() * k;
     let small = z.clone().abs().neg().exp();
     let larger = (small.clone() + 1.0).recip();

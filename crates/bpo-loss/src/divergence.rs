@@ -2,7 +2,7 @@ use burn::tensor::{DType, Tensor};
 
 use crate::{
     Error, PairLogps,
-    stable::{expm1, log_sigmoid},
+    stable::{expm1, logistic, with_slope},
 };
 
 /// Largest exponent of the α-divergence; beyond it the score is constant, as in TRL.
@@ -42,7 +42,10 @@ impl FDivergence {
                 let largest = largest_exponent(log_ratios.dtype());
                 log_ratios.neg().clamp_max(largest).exp().neg() + 1.0
             }
-            Self::JsDivergence => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
+            Self::JsDivergence => {
+                let (softplus, slope) = logistic(log_ratios.clone().inner());
+                with_slope(log_ratios, softplus.neg() + std::f64::consts::LN_2, slope)
+            }
             Self::AlphaDivergence { coefficient: 1.0 } => log_ratios,
             Self::AlphaDivergence { coefficient } => {
                 let exponent = (log_ratios * (coefficient - 1.0)).clamp_max(LARGEST_EXPONENT);

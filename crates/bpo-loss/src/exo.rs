@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation::sigmoid};
+use burn::tensor::Tensor;
 
-use crate::{Error, PairLogps, log_ratio_margin, stable::log_sigmoid};
+use crate::{Error, PairLogps, log_ratio_margin, stable::with_slope};
 
 /// Exact optimisation for pairs, the reverse KL between the policy's preference and smoothed labels:
 /// `q·(log q − log(1−ε)) + (1−q)·(log(1−q) − log ε)` with `q = σ(βρ)`, unreduced, `[pairs]`.
@@ -23,9 +23,16 @@ pub fn exo_pair(
         return Err(Error::BadHyperparameter { name: "label_smoothing", value: label_smoothing, requirement });
     }
     let x = log_ratio_margin(policy, reference)? * beta;
-    // Σ q·log q is minus the entropy, an even function of x that is written for |x|: no large terms cancel.
-    let far = x.clone().abs();
-    let entropy = sigmoid(far.clone().neg()) * far.clone() - log_sigmoid(far);
     let odds = (1.0 - label_smoothing).ln() - label_smoothing.ln();
-    Ok((entropy + sigmoid(x) * odds).neg() - label_smoothing.ln())
+    let at = x.clone().inner();
+    let far = at.clone().abs();
+    let small = far.clone().neg().exp();
+    let sum = small.clone() + 1.0;
+    let larger = sum.clone().recip();
+    let smaller = small * larger.clone();
+    // Σ q·log q is minus the entropy, an even function of x that is written for |x|: no large terms cancel.
+    let entropy = smaller.clone() * far + sum.log();
+    let q = larger.clone().mask_where(at.clone().lower_elem(0.0), smaller.clone());
+    let value = (entropy + q * odds).neg() - label_smoothing.ln();
+    Ok(with_slope(x, value, smaller * larger * (at - odds)))
 }
