@@ -1,9 +1,9 @@
 //! Merging one module's `Δ_k`, in f64.
 use std::iter::Sum;
 
-use nalgebra::{DMatrix, SVD};
+use nalgebra::DMatrix;
 
-use super::{AdapterMerge, LowRank, low_rank::gram};
+use super::{AdapterMerge, LowRank, low_rank::gram, svd::Svd};
 use crate::Error;
 
 /// ‖approximation − Δ‖² and ‖Δ‖². Both 0 where nothing is lost, so that nothing is computed for it.
@@ -102,22 +102,14 @@ fn compacted(delta: LowRank) -> LowRank {
 /// Best approximation of at most `rank`, the singular values shared evenly by the two factors.
 fn truncated(delta: LowRank, rank: usize) -> Result<(LowRank, Loss), Error> {
     let (b, at) = (delta.b.qr(), delta.at.qr());
-    let core = b.r() * at.r().transpose();
-    // A singular value takes two or three steps; only numbers that are not finite take more than these.
-    let steps = 1000 + 100 * core.nrows().max(core.ncols());
-    let svd = SVD::try_new(core, true, true, 5.0 * f64::EPSILON, steps);
-    let Some(SVD { u: Some(u), v_t: Some(v_t), singular_values: sigma }) = svd else {
-        return Err(Error::Merge("the singular value decomposition did not converge".to_owned()));
+    let Some(Svd { left, right, sigma }) = Svd::of(b.r() * at.r().transpose()) else {
+        return Err(Error::Merge("the sum of the members is too large for a singular value decomposition".to_owned()));
     };
     let rank = rank.min(sigma.len());
-    let thin = |q: DMatrix<f64>, side: DMatrix<f64>| {
-        let mut side = side.columns(0, rank).into_owned();
-        side.column_iter_mut().zip(&sigma).for_each(|(mut column, sigma)| column *= sigma.sqrt());
-        q * side
-    };
     let squares = |values: &[f64]| values.iter().map(|sigma| sigma * sigma).sum::<f64>();
-    let loss = Loss { lost: squares(&sigma.as_slice()[rank..]), whole: squares(sigma.as_slice()) };
-    Ok((LowRank { b: thin(b.q(), u), at: thin(at.q(), v_t.transpose()) }, loss))
+    let loss = Loss { lost: squares(&sigma[rank..]), whole: squares(&sigma) };
+    let (left, right) = (left.columns(0, rank), right.columns(0, rank));
+    Ok((LowRank { b: b.q() * left, at: at.q() * right }, loss))
 }
 
 /// `(Σ_k √f_k·B_k)·(Σ_k √f_k·A_k)`.

@@ -3,6 +3,7 @@ mod delta;
 mod low_rank;
 mod members;
 mod method;
+mod svd;
 
 pub use delta::merge_deltas;
 pub use low_rank::LowRank;

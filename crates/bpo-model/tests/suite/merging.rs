@@ -30,6 +30,13 @@ fn exact(members: &[LowRank], factors: &[f64]) -> DMatrix<f64> {
     members.iter().zip(factors).map(|(member, factor)| dense(member) * *factor).sum()
 }
 
+/// What rounding may make of `B·A`. In 200 000 cases, a third of them whole numbers and a third with many zeros,
+/// `svd:R` was up to 10 ε·‖B‖·‖A‖ away, the others up to 2.2.
+fn rounding(delta: &LowRank) -> f64 {
+    let norm = |numbers: &[f64]| numbers.iter().map(|number| number * number).sum::<f64>().sqrt();
+    32.0 * f64::EPSILON * norm(delta.a()) * norm(&delta.b())
+}
+
 proptest! {
     #[test]
     fn mean_and_concat_are_the_sum_of_the_deltas((members, factors) in ensembles()) {
@@ -51,7 +58,7 @@ proptest! {
         prop_assert!((found - error).abs() < 1e-12, "{} {}", found, error);
         let sigma = exact.clone().svd(false, false).singular_values;
         let least = sigma.iter().skip(rank).map(|sigma| sigma * sigma).sum::<f64>().sqrt() / exact.norm();
-        prop_assert!((error - least).abs() < 1e-10, "{} {}", error, least);
+        prop_assert!((error - least).abs() < 1e-13, "{} {}", error, least);
         prop_assert!(merged.rank() <= rank);
         if rank >= members.len() * members[0].rank() {
             prop_assert!(error < 1e-14, "{}", error);
@@ -67,10 +74,10 @@ proptest! {
             let (merged, error) = merge_deltas(&clones, &factors, how).unwrap();
             prop_assert!(error < 1e-14);
             let distance = (dense(&merged) - dense(member)).norm();
-            prop_assert!(distance < 1e-10 * (1.0 + member.norm()), "{} {}", how, distance);
+            prop_assert!(distance <= rounding(member), "{} {}", how, distance);
         }
         let (merged, error) = merge_deltas(&clones, &factors, AdapterMerge::PeftLinear).unwrap();
-        prop_assert!((dense(&merged) - dense(member) * count as f64).norm() < 1e-12);
+        prop_assert!((dense(&merged) - dense(member) * count as f64).norm() <= rounding(member) * count as f64);
         prop_assert!((error - (count - 1) as f64).abs() < 1e-7, "{}", error);
     }
 
