@@ -3,7 +3,6 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::{
     Decoder, Input,
-    input::{HIDDEN, grouped_bias},
     rope::Rotation,
 };
 
@@ -43,7 +42,7 @@ impl KvCache {
             }));
         }
         let device = model.device().inner();
-        grouped_bias(bias, [self.rows.len(), 1, self.length], model.config.group(), &device)
+        grouped_bias(bias, [self.rows.len(), 1, self.length], model.config.heads().group(), &device)
     }
 }
 
@@ -67,9 +66,13 @@ impl CausalLm for Decoder {
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(&self.config, normed, rows, &input.rotation);
-            layers.push((with_room(p.k.clone(), capacity), with_room(p.v.clone(), capacity)));
-            x = x + layer.attention.mix(&self.config, p.q, p.k, p.v, input.bias(layer.window));
+            let p = layer.attention.project(normed, &input.rotation);
+            let columns = |x: &Tensor<2>| {
+                let heads = self.config.heads();
+                x.clone().reshape([rows, time, heads.key_value, heads.dim]).swap_dims(1, 2)
+            };
+            layers.push((with_room(columns(&p.k), capacity), with_room(columns(&p.v), capacity)));
+            x = x + layer.attention.mix(&self.config, p, input.visibility(layer.window));
             x = self.feed_forward(layer, x);
         }
         let last: Vec<i64> = prompts.iter().enumerate().map(|(r, p)| (r * time + p.len()) as i64 - 1).collect();
@@ -90,7 +93,7 @@ impl CausalLm for Decoder {
         let offset = column - cache.prompt_columns;
         let positions: Vec<u32> = cache.rows.iter().map(|row| (row.prompt + offset) as u32).collect();
         let device = self.device().inner();
-        let rotation = Rotation::new(&self.frequencies, &positions, rows, 1, &device);
+        let rotation = Rotation::new(&self.frequencies, &positions, &device);
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device);
         let mut x = self.embedding.clone().select(0, ids);
@@ -109,12 +112,16 @@ impl CausalLm for Decoder {
                 }
             };
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(&self.config, normed, rows, &rotation);
-            write_column(&mut slot.0, column, p.k);
-            write_column(&mut slot.1, column, p.v);
+            let p = layer.attention.project(normed, &rotation);
+            let heads = self.config.heads();
+            write_column(&mut slot.0, column, p.k.reshape([rows, heads.key_value, 1, heads.dim]));
+            write_column(&mut slot.1, column, p.v.reshape([rows, heads.key_value, 1, heads.dim]));
             let keys = slot.0.clone().narrow(2, 0, cache.length);
             let values = slot.1.clone().narrow(2, 0, cache.length);
-            x = x + layer.attention.mix(&self.config, p.q, keys, values, bias);
+            let q = p.q.reshape([rows, heads.key_value, heads.group(), heads.dim]) * (heads.dim as f64).powf(-0.5);
+            let w = burn::tensor::activation::softmax(q.matmul(keys.swap_dims(2, 3)) + bias, 3);
+            let mixed = w.matmul(values).reshape([rows, heads.query * heads.dim]);
+            x = x + layer.attention.o.forward(mixed);
             x = self.feed_forward(layer, x);
         }
         cache.layers = stored;
@@ -173,4 +180,10 @@ fn grow(cache: &mut KvCache) {
         keys.inplace(|keys| with_room(keys, cache.capacity));
         values.inplace(|values| with_room(values, cache.capacity));
     }
+}
+
+const HIDDEN: f32 = -1e30;
+fn grouped_bias(bias: Vec<f32>, [rows, queries, keys]: [usize; 3], group: usize, device: &burn::tensor::Device) -> Tensor<4> {
+    let bias = Tensor::<4>::from_data(TensorData::new(bias, [rows, 1, queries, keys]), device);
+    if group == 1 { bias } else { bias.repeat_dim(2, group) }
 }

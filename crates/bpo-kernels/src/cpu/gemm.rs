@@ -1,0 +1,231 @@
+//! Matrix products: `gemm` for many rows, an own kernel for few.
+use pulp::{Arch, Simd, WithSimd};
+
+use super::parallel::{self, Shared};
+
+/// A matrix inside a slice: `rows × columns` with the distances between neighbours.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major without gaps.
+    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(values, rows, columns, columns)
+    }
+
+    /// Rows `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// When the matrix is not inside `values`.
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let last = rows.checked_sub(1).map_or(0, |row| row * row_stride + columns);
+        assert!(last <= values.len(), "matrix of {rows} × {columns} in {} values", values.len());
+        Self { values, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn row(&self, row: usize) -> &'a [f32] {
+        &self.values[row * self.row_stride..][..self.columns]
+    }
+}
+
+/// Where a product goes: rows of a buffer, which other threads may fill around them.
+pub struct MatrixMut<'a> {
+    start: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    buffer: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// Rows `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// When the matrix is not inside `values`.
+    pub fn new(values: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let shared = Shared::new(values);
+        // SAFETY: `values` is exclusively borrowed for as long as the matrix lives.
+        unsafe { Self::within(shared, 0, rows, columns, row_stride) }
+    }
+
+    /// A matrix that starts at element `offset` of a shared buffer.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes its elements while it lives; what lies between its rows is not touched.
+    ///
+    /// # Panics
+    /// When the matrix is not inside the buffer.
+    pub unsafe fn within(buffer: Shared<'a>, offset: usize, rows: usize, columns: usize, row_stride: usize) -> Self {
+        let last = rows.checked_sub(1).map_or(0, |row| row * row_stride + columns);
+        assert!(columns <= row_stride, "rows of a product overlap");
+        let start = buffer.pointer(offset, last);
+        Self { start, rows, columns, row_stride, buffer: std::marker::PhantomData }
+    }
+}
+
+/// What happens to the values that stand where a product goes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Into {
+    /// They are replaced.
+    Overwrite,
+    /// The product is added to them.
+    Add,
+}
+
+/// `out ← [out +] factor · a · b`, on all threads when `threads`.
+///
+/// # Panics
+/// When the sizes disagree.
+pub fn gemm(into: Into, out: MatrixMut<'_>, factor: f32, a: Matrix<'_>, b: Matrix<'_>, threads: bool) {
+    let (m, k, n) = (a.rows, a.columns, b.columns);
+    assert!(k == b.rows && m == out.rows && n == out.columns, "sizes of a product");
+    let parallelism =
+        if threads && m * n * k > PARALLEL { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    // SAFETY: `Matrix` and `MatrixMut` lie inside their buffers, and nobody else has the elements of `out`.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.start,
+            1,
+            out.row_stride as isize,
+            into == Into::Add,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            factor,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Multiplications from which a second thread pays.
+const PARALLEL: usize = 1 << 19;
+
+/// Rows up to which the weights are streamed past the inputs instead of being packed.
+pub const SKINNY: usize = 24;
+
+/// `out ← x · wᵀ`, `[m, n]`, for `x` `[m, k]` and a weight `w` `[n, k]`, both row-major without gaps.
+pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
+    let (x, w) = (Matrix::new(x, m, k), Matrix::new(w, n, k));
+    if m > SKINNY {
+        return gemm(Into::Overwrite, MatrixMut::new(out, m, n, n), 1.0, x, w.transposed(), true);
+    }
+    assert_eq!(out.len(), m * n, "room for a product");
+    let out = Shared::new(out);
+    let grain = (PARALLEL / (m * k).max(1)).max(STEP);
+    parallel::ranges(n.div_ceil(STEP), grain / STEP, |blocks| {
+        let columns = blocks.start * STEP..(blocks.end * STEP).min(n);
+        Arch::new().dispatch(Skinny { out, x, w, columns });
+    });
+}
+
+/// As [`linear`] for a few rows, on the calling thread.
+pub fn stream(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
+    assert_eq!(out.len(), m * n, "room for a product");
+    let skinny = Skinny { out: Shared::new(out), x: Matrix::new(x, m, k), w: Matrix::new(w, n, k), columns: 0..n };
+    Arch::new().dispatch(skinny);
+}
+
+/// Weight rows that a skinny product holds in registers at once.
+const STEP: usize = 4;
+
+/// A few rows of inputs against a range of weight rows: every weight is read once from memory, against all rows.
+struct Skinny<'a> {
+    out: Shared<'a>,
+    x: Matrix<'a>,
+    w: Matrix<'a>,
+    columns: std::ops::Range<usize>,
+}
+
+impl WithSimd for Skinny<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut column = self.columns.start;
+        while column + STEP <= self.columns.end {
+            self.rows::<S, STEP>(simd, column);
+            column += STEP;
+        }
+        for column in column..self.columns.end {
+            self.rows::<S, 1>(simd, column);
+        }
+    }
+}
+
+impl Skinny<'_> {
+    #[inline(always)]
+    fn rows<S: Simd, const N: usize>(&self, simd: S, column: usize) {
+        let mut row = 0;
+        while row + 4 <= self.x.rows {
+            self.block::<S, 4, N>(simd, row, column);
+            row += 4;
+        }
+        match self.x.rows - row {
+            1 => self.block::<S, 1, N>(simd, row, column),
+            2 => self.block::<S, 2, N>(simd, row, column),
+            3 => self.block::<S, 3, N>(simd, row, column),
+            _ => {}
+        }
+    }
+
+    /// `M × N` dot products at once.
+    #[inline(always)]
+    fn block<S: Simd, const M: usize, const N: usize>(&self, simd: S, row: usize, column: usize) {
+        let x: [_; M] = std::array::from_fn(|i| S::as_simd_f32s(self.x.row(row + i)));
+        let w: [_; N] = std::array::from_fn(|j| S::as_simd_f32s(self.w.row(column + j)));
+        let mut sums = [[simd.splat_f32s(0.0); N]; M];
+        for step in 0..x[0].0.len() {
+            let weights: [S::f32s; N] = std::array::from_fn(|j| w[j].0[step]);
+            for i in 0..M {
+                let value = x[i].0[step];
+                for j in 0..N {
+                    sums[i][j] = simd.mul_add_e_f32s(value, weights[j], sums[i][j]);
+                }
+            }
+        }
+        let n = self.w.rows;
+        for i in 0..M {
+            let at = (row + i) * n + column;
+            // SAFETY: `columns` of different threads are disjoint, hence so are these parts of each row.
+            let out = unsafe { self.out.part(at..at + N) };
+            for j in 0..N {
+                let rest: f32 = x[i].1.iter().zip(w[j].1).map(|(x, w)| x * w).sum();
+                out[j] = simd.reduce_sum_f32s(sums[i][j]) + rest;
+            }
+        }
+    }
+}
