@@ -57,6 +57,19 @@ fn no_completion_is_shorter_than_min_new_tokens() {
 }
 
 #[test]
+fn what_was_sampled_and_how_fast_is_told_on_standard_error() {
+    let Some(model) = fixture("stories260K") else { return };
+    let common = ["generate", "--model", arg(&model), "--prompt", "Once", "--samples", "3", "--max-new-tokens", "5"];
+    let told = bpo(&common).stderr;
+    assert!(told.contains("3 completions, ") && told.contains(" tokens/s)"), "{told}");
+    let run = bpo(&[&common[..], &["--json"]].concat());
+    let totals: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
+    let tokens: u64 = run.rows().iter().map(|row| row["length"].as_u64().unwrap()).sum();
+    assert_eq!((&totals["completions"], &totals["tokens"]), (&3.into(), &tokens.into()));
+    assert!(totals["tokens_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn greedy_needs_no_seed() {
     let Some((one, _)) = generate(&["--greedy", "--seed", "1"]) else { return };
     let (other, _) = generate(&["--greedy", "--seed", "2"]).unwrap();
