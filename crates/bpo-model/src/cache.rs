@@ -36,8 +36,8 @@ impl KvCache {
         self.layers.first().map_or([0; 2], |[keys, _]| [keys.dims()[0], keys.dims()[2]])
     }
 
-    /// Makes room for what the rows may come to need, and gives back what is more than twice that; `like` is as wide.
-    /// The first `filled` rows are kept.
+    /// Makes room for what the rows may come to need, and gives back what is more than twice that. The first `filled`
+    /// rows are kept; `like` has the width of an empty cache's layers.
     fn fit(&mut self, filled: usize, like: &[[Tensor<4>; 2]]) {
         let needed = [self.rows.len(), self.rows.iter().map(|row| row.reserved).max().unwrap_or(0)];
         let room = self.room();
@@ -45,10 +45,12 @@ impl KvCache {
         if is_enough && room[0] * room[1] <= 2 * needed[0] * needed[1] {
             return;
         }
+        // A batch fills up in several passes: twice the rows at a time, or each would copy those before.
+        let rows = if needed[0] > room[0] { needed[0].max(2 * room[0]) } else { needed[0] };
         let columns = self.rows[..filled].iter().map(|row| row.length).max().unwrap_or(0);
         let empty = |like: &Tensor<4>| {
             let [_, heads, _, dim] = like.dims();
-            Tensor::zeros([needed[0], heads, needed[1], dim], &like.device())
+            Tensor::zeros([rows, heads, needed[1], dim], &like.device())
         };
         if self.layers.is_empty() {
             self.layers = like.iter().map(|[keys, values]| [empty(keys), empty(values)]).collect();

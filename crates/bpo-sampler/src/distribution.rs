@@ -125,7 +125,7 @@ impl Sampling {
         let mut kept: Vec<(usize, f64)> = if self.top_k > 0 && self.top_k < logits.len() {
             let kept: Vec<_> = most_probable(logits, self.top_k).iter().map(weight).collect();
             let mass = kept.iter().map(|k| k.1).sum::<f64>();
-            nucleus(kept, self.top_p * mass)
+            if self.top_p < 1.0 { nucleus(kept, self.top_p * mass) } else { kept }
         } else if self.top_p < 1.0 {
             let mass = Masses::new(logits, max, self.scale()).total();
             // All the tokens below this one together do not reach 1 − p.
