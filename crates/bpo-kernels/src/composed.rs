@@ -43,6 +43,20 @@ pub fn attention([q, k, v]: [Tensor<2>; 3], visibility: &Visibility, heads: Head
     mixed.reshape([rows, kv, group, time, dim]).permute([0, 3, 1, 2, 4]).reshape([rows * time, kv * group * dim])
 }
 
+/// Neighbours that write to one column are written at once.
+pub fn write_columns(mut cache: Tensor<4>, columns: &[usize], new: Tensor<2>) -> Tensor<4> {
+    let [_, heads, _, dim] = cache.dims();
+    let new = new.reshape([columns.len(), heads, 1, dim]);
+    let mut row = 0;
+    for run in columns.chunk_by(|a, b| a == b) {
+        let (rows, column) = (row..row + run.len(), run[0]);
+        row = rows.end;
+        let new = new.clone().narrow(0, rows.start, run.len());
+        cache = cache.slice_assign([rows, 0..heads, column..column + 1, 0..dim], new);
+    }
+    cache
+}
+
 pub fn attention_decode(
     q: Tensor<2>,
     [keys, values]: [Tensor<4>; 2],
@@ -54,8 +68,9 @@ pub fn attention_decode(
     let (rows, group, end) = (q.dims()[0], heads.group(), view.end());
     let bias = view.bias(&q);
     let q = q.reshape([rows, kv, group, dim]) * scale;
-    let scores = q.matmul(keys.narrow(2, 0, end).swap_dims(2, 3));
-    softmax_of(scores + bias, 3).matmul(values.narrow(2, 0, end)).reshape([rows, kv * group * dim])
+    let seen = |cache: Tensor<4>| cache.narrow(0, 0, rows).narrow(2, 0, end);
+    let scores = q.matmul(seen(keys).swap_dims(2, 3));
+    softmax_of(scores + bias, 3).matmul(seen(values)).reshape([rows, kv * group * dim])
 }
 
 /// One pass of exp; `log_softmax` would take two.

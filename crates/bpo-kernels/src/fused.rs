@@ -46,6 +46,7 @@ pub trait FusedOps: Backend {
         heads: Heads,
         scale: f64,
     ) -> FloatTensor<Self>;
+    fn write_columns(cache: FloatTensor<Self>, new: FloatTensor<Self>, columns: Arc<Vec<usize>>) -> FloatTensor<Self>;
     fn attention_decode(
         q: FloatTensor<Self>,
         keys: FloatTensor<Self>,
@@ -60,6 +61,16 @@ pub trait FusedOps: Backend {
 /// The elements of a tensor, row-major; copied only when it is a view.
 fn contiguous(tensor: &Values) -> Values {
     tensor.to_contiguous()
+}
+
+/// The same tensor as its storage's only content; writing then happens in place unless somebody else holds it.
+fn whole(tensor: Values) -> Values {
+    let is_whole = slice(&tensor).len() == tensor.bytes().len() / size_of::<f32>();
+    if is_whole {
+        tensor
+    } else {
+        Values::from_data(TensorData::new(slice(&contiguous(&tensor)).to_vec(), tensor.shape()))
+    }
 }
 
 /// The elements of a contiguous tensor.
@@ -194,6 +205,18 @@ impl FusedOps for Flex {
         AttentionSpec { visibility, heads, scale }.forward(&inputs).0
     }
 
+    fn write_columns(cache: Values, new: Values, columns: Arc<Vec<usize>>) -> Values {
+        let ([room, heads, capacity, dim], mut cache) = (dims(&cache), whole(cache));
+        let new = contiguous(&new);
+        assert!(columns.len() <= room && columns.iter().all(|&column| column < capacity), "columns of another cache");
+        let values: &mut [f32] = cache.storage_mut();
+        for (index, new) in slice(&new).chunks_exact(dim).enumerate() {
+            let at = (index * capacity + columns[index / heads]) * dim;
+            values[at..at + dim].copy_from_slice(new);
+        }
+        cache
+    }
+
     fn attention_decode(
         q: Values,
         keys: Values,
@@ -203,27 +226,18 @@ impl FusedOps for Flex {
         scale: f64,
     ) -> Values {
         let (q, keys, values) = (contiguous(&q), contiguous(&keys), contiguous(&values));
-        let [rows, _, capacity, _] = dims(&keys);
-        assert!(rows == view.columns().len() && view.end() <= capacity, "a view of another cache");
+        let [room, _, capacity, _] = dims(&keys);
+        assert!(view.columns().len() <= room && view.end() <= capacity, "a view of another cache");
         filled(dims::<2>(&q), |out| {
             let cache = [slice(&keys), slice(&values)];
             attention::decode(out, slice(&q), cache, view.columns(), capacity, heads, scale as f32);
         })
     }
 
-    fn softmax(mut logits: Values) -> (Values, Values) {
-        let [rows, _] = dims(&logits);
+    fn softmax(logits: Values) -> (Values, Values) {
+        let ([rows, _], mut logits) = (dims(&logits), whole(logits));
         let mut normalisers = vec![0.0; rows];
-        // In place when nobody else holds the logits.
-        let whole = logits.is_contiguous() && logits.layout().start_offset() == 0;
-        match logits.try_storage_mut::<f32>().filter(|values| whole && values.len() % rows.max(1) == 0) {
-            Some(values) => pointwise::softmax(values, &mut normalisers),
-            None => {
-                let mut values = slice(&contiguous(&logits)).to_vec();
-                pointwise::softmax(&mut values, &mut normalisers);
-                logits = Values::from_data(TensorData::new(values, dims::<2>(&logits)));
-            }
-        }
+        pointwise::softmax(logits.storage_mut(), &mut normalisers);
         (logits, Values::from_data(TensorData::new(normalisers, [rows])))
     }
 }
@@ -384,6 +398,10 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
             OpsKind::Tracked(prep) => prep.finish((spec, inputs, out.clone(), normalisers), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
+    }
+
+    fn write_columns(cache: Tracked<C>, new: Tracked<C>, columns: Arc<Vec<usize>>) -> Tracked<C> {
+        Tracked::<C>::new(Flex::write_columns(cache.into_primitive(), new.into_primitive(), columns))
     }
 
     fn attention_decode(

@@ -88,8 +88,15 @@ pub fn attention([q, k, v]: [Tensor<2>; 3], visibility: &Arc<Visibility>, heads:
     composed::attention([q, k, v], visibility, heads, scale)
 }
 
+/// Writes row `r` of `new` `[rows, kv_heads · dim]` into column `columns[r]` of row `r` of `cache`
+/// `[room, kv_heads, capacity, dim]`, in place where nobody else holds the cache. Without gradients.
+pub fn write_columns(cache: Tensor<4>, columns: &Arc<Vec<usize>>, new: Tensor<2>) -> Tensor<4> {
+    fused!(cache => write_columns(cache.into_dispatch(), new.into_dispatch(), Arc::clone(columns)));
+    composed::write_columns(cache, columns, new)
+}
+
 /// One query per row against the row's part of a cache: `q` `[rows, heads · dim]`, `keys` and `values`
-/// `[rows, kv_heads, capacity, dim]`, of which `view` says what each row sees; result like `q`.
+/// `[room, kv_heads, capacity, dim]`, of whose first rows `view` says what each sees; result like `q`.
 /// Without gradients.
 pub fn attention_decode(
     q: Tensor<2>,
@@ -111,16 +118,4 @@ pub fn softmax(logits: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         return (Tensor::from_dispatch(probabilities), Tensor::from_dispatch(normalisers));
     }
     composed::softmax(logits)
-}
-
-/// Tells the C library's allocator to keep freed pages for the next tensor of their size instead of handing them back
-/// to the system: a step allocates and frees the same few megabytes thousands of times, and every fresh page costs a
-/// fault. For a program's `main`, once; does nothing where the allocator is another.
-pub fn keep_pages() {
-    #[cfg(all(feature = "flex", target_env = "gnu"))]
-    // SAFETY: sets two tunables of malloc.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, i32::MAX);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
-    }
 }

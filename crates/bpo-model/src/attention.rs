@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bpo_kernels::{CacheView, Heads, Visibility, attention, attention_decode};
 use burn::tensor::Tensor;
 
-use crate::{config::DecoderConfig, decoder::RmsNorm, linear::Linear, rope::Rotation};
+use crate::{decoder::RmsNorm, linear::Linear, rope::Rotation};
 
 /// Causal self-attention with grouped key-value heads (Ainslie et al. 2023, arXiv:2305.13245).
 #[derive(Debug, Clone)]
@@ -37,21 +37,13 @@ impl Attention {
     }
 
     /// Every token's mix of the values it sees, `[tokens, hidden]`.
-    pub fn mix(&self, config: &DecoderConfig, p: Projected, visibility: &Arc<Visibility>) -> Tensor<2> {
-        let heads = config.heads();
+    pub fn mix(&self, heads: Heads, p: Projected, visibility: &Arc<Visibility>) -> Tensor<2> {
         self.o.forward(attention([p.q, p.k, p.v], visibility, heads, scale(heads)))
     }
 
     /// As [`Attention::mix`] for one token per row, whose keys and values stand in a cache
     /// `[rows, kv_heads, capacity, head_dim]`.
-    pub fn mix_cached(
-        &self,
-        config: &DecoderConfig,
-        q: Tensor<2>,
-        cache: [Tensor<4>; 2],
-        view: &Arc<CacheView>,
-    ) -> Tensor<2> {
-        let heads = config.heads();
+    pub fn mix_cached(&self, heads: Heads, q: Tensor<2>, cache: [Tensor<4>; 2], view: &Arc<CacheView>) -> Tensor<2> {
         self.o.forward(attention_decode(q, cache, view, heads, scale(heads)))
     }
 }

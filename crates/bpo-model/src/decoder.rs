@@ -143,7 +143,7 @@ impl Decoder {
         for layer in &self.layers {
             let normed = layer.attention_norm.forward(x.clone());
             let p = layer.attention.project(normed, &input.rotation);
-            x = x + layer.attention.mix(&self.config, p, input.visibility(layer.window));
+            x = x + layer.attention.mix(self.config.heads(), p, input.visibility(layer.window));
             x = self.feed_forward(layer, x);
         }
         self.norm.forward(x)

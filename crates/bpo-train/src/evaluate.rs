@@ -70,8 +70,6 @@ pub struct Evaluator<'a> {
     pub tokenizer: &'a Tokenizer,
     /// When and how to sample.
     pub generate: GenerateConfig,
-    /// Prompts sampled at once.
-    pub batch: usize,
     /// Decides the streams.
     pub seed: u64,
 }
@@ -93,21 +91,15 @@ impl Evaluator<'_> {
     ) -> Result<Evaluation, Error> {
         let prompts: Vec<&TrainPrompt> = self.prompts.iter().map(|eval| &eval.prompt).collect();
         let streams = Streams { seed: self.seed, step: EVALUATION_STEP, slots: 1 };
-        let responses = collect::sample(
-            policy,
-            self.tokenizer,
-            &prompts,
-            &self.generate,
-            (streams, self.batch),
-            (Stage::Evaluate, observer),
-        )?;
+        let responses =
+            collect::sample(policy, self.tokenizer, &prompts, (&self.generate, streams), (Stage::Evaluate, observer))?;
         let mut evaluation = Evaluation { responses, scores: None, reference_wins: None, kl: None };
         let texts: Vec<&str> = evaluation.texts().collect();
         let items: Vec<Item> =
             prompts.iter().zip(&texts).map(|(prompt, text)| Item::new(prompt.text.as_str(), *text)).collect();
         let scores = scores(annotator, &items)?;
         let wins = self.reference_wins(&prompts, &texts, scores.as_deref(), annotator)?;
-        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default();
+        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default() && self.generate.min_new_tokens == 0;
         let kl = match start {
             Some(start) if ancestral && !prompts.is_empty() => Some(self.kl(start, &prompts, &evaluation.responses)?),
             _ => None,
@@ -150,9 +142,9 @@ impl Evaluator<'_> {
     }
 
     fn kl(&self, start: &Decoder, prompts: &[&TrainPrompt], responses: &[Drawn]) -> Result<f64, Error> {
-        let pad = self.tokenizer.pad_id().unwrap_or(0);
+        let (pad, batch) = (self.tokenizer.pad_id().unwrap_or(0), self.generate.batch_size);
         let mut total = 0.0;
-        for (prompts, responses) in prompts.chunks(self.batch).zip(responses.chunks(self.batch)) {
+        for (prompts, responses) in prompts.chunks(batch).zip(responses.chunks(batch)) {
             let groups: Vec<Group<'_>> = prompts
                 .iter()
                 .zip(responses)

@@ -146,21 +146,24 @@ pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
     assert_eq!(out.len(), m * n, "room for a product");
     let out = Shared::new(out);
     let grain = (PARALLEL / (m * k).max(1)).max(STEP);
-    parallel::ranges(n.div_ceil(STEP), grain / STEP, |blocks| {
+    parallel::ranges(n.div_ceil(STEP), grain.div_ceil(STEP), |blocks| {
         let columns = blocks.start * STEP..(blocks.end * STEP).min(n);
         Arch::new().dispatch(Skinny { out, x, w, columns });
     });
 }
 
-/// As [`linear`] for a few rows, on the calling thread.
+/// As [`linear`] for at most [`SKINNY`] rows, on the calling thread.
 pub fn stream(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
-    assert_eq!(out.len(), m * n, "room for a product");
+    assert!(m <= SKINNY && out.len() == m * n, "room for a product");
     let skinny = Skinny { out: Shared::new(out), x: Matrix::new(x, m, k), w: Matrix::new(w, n, k), columns: 0..n };
     Arch::new().dispatch(skinny);
 }
 
 /// Weight rows that a skinny product holds in registers at once.
 const STEP: usize = 4;
+
+/// Columns of the output that it computes before it writes them.
+const TILE: usize = 64;
 
 /// A few rows of inputs against a range of weight rows: every weight is read once from memory, against all rows.
 struct Skinny<'a> {
@@ -175,36 +178,48 @@ impl WithSimd for Skinny<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut column = self.columns.start;
-        while column + STEP <= self.columns.end {
-            self.rows::<S, STEP>(simd, column);
-            column += STEP;
-        }
-        for column in column..self.columns.end {
-            self.rows::<S, 1>(simd, column);
+        // Results are gathered in a tile: the rows of a wide output lie at distances that share a cache set.
+        let mut tile = [0.0; SKINNY * TILE];
+        let mut start = self.columns.start;
+        while start < self.columns.end {
+            let end = (start + TILE).min(self.columns.end);
+            let mut column = start;
+            while column + STEP <= end {
+                self.rows::<S, STEP>(simd, column, &mut tile[column - start..]);
+                column += STEP;
+            }
+            for column in column..end {
+                self.rows::<S, 1>(simd, column, &mut tile[column - start..]);
+            }
+            for (row, tile) in tile.chunks_exact(TILE).take(self.x.rows).enumerate() {
+                let at = row * self.w.rows;
+                // SAFETY: `columns` of different threads are disjoint, hence so are these parts of each row.
+                unsafe { self.out.part(at + start..at + end) }.copy_from_slice(&tile[..end - start]);
+            }
+            start = end;
         }
     }
 }
 
 impl Skinny<'_> {
     #[inline(always)]
-    fn rows<S: Simd, const N: usize>(&self, simd: S, column: usize) {
+    fn rows<S: Simd, const N: usize>(&self, simd: S, column: usize, tile: &mut [f32]) {
         let mut row = 0;
         while row + 4 <= self.x.rows {
-            self.block::<S, 4, N>(simd, row, column);
+            self.block::<S, 4, N>(simd, row, column, tile);
             row += 4;
         }
         match self.x.rows - row {
-            1 => self.block::<S, 1, N>(simd, row, column),
-            2 => self.block::<S, 2, N>(simd, row, column),
-            3 => self.block::<S, 3, N>(simd, row, column),
+            1 => self.block::<S, 1, N>(simd, row, column, tile),
+            2 => self.block::<S, 2, N>(simd, row, column, tile),
+            3 => self.block::<S, 3, N>(simd, row, column, tile),
             _ => {}
         }
     }
 
     /// `M × N` dot products at once.
     #[inline(always)]
-    fn block<S: Simd, const M: usize, const N: usize>(&self, simd: S, row: usize, column: usize) {
+    fn block<S: Simd, const M: usize, const N: usize>(&self, simd: S, row: usize, column: usize, tile: &mut [f32]) {
         let x: [_; M] = std::array::from_fn(|i| S::as_simd_f32s(self.x.row(row + i)));
         let w: [_; N] = std::array::from_fn(|j| S::as_simd_f32s(self.w.row(column + j)));
         let mut sums = [[simd.splat_f32s(0.0); N]; M];
@@ -217,14 +232,10 @@ impl Skinny<'_> {
                 }
             }
         }
-        let n = self.w.rows;
         for i in 0..M {
-            let at = (row + i) * n + column;
-            // SAFETY: `columns` of different threads are disjoint, hence so are these parts of each row.
-            let out = unsafe { self.out.part(at..at + N) };
             for j in 0..N {
                 let rest: f32 = x[i].1.iter().zip(w[j].1).map(|(x, w)| x * w).sum();
-                out[j] = simd.reduce_sum_f32s(sums[i][j]) + rest;
+                tile[(row + i) * TILE + j] = simd.reduce_sum_f32s(sums[i][j]) + rest;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Elementary functions and reductions written so that the compiler vectorises them under `pulp`'s dispatch.
 
-/// eˣ to 2 units in the last place of f32; 0 below −87.3 (where e^x leaves the normal numbers), finite above.
+/// eˣ to 2 units in the last place of f32; 0 below −87.3 (where e^x leaves the normal numbers), e^88.3 from there on.
 /// Cephes' polynomial, without a branch.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
@@ -8,7 +8,7 @@ pub fn exp(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     /// 1.5 · 2²³: adding it rounds to the nearest integer, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-87.3, 88.7);
+    let clamped = x.clamp(-87.3, 88.3);
     let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = clamped - n * LN2_HIGH - n * LN2_LOW;

@@ -195,7 +195,6 @@ impl<'a> Run<'a> {
             prompts: &self.eval,
             tokenizer: &self.tokenizer,
             generate: generate_config(&self.shared, &self.tokenizer, sampling),
-            batch: self.recipe.per_device_eval_batch_size,
             seed: self.recipe.seed,
         };
         let policy = self.policy()?;
@@ -279,6 +278,8 @@ fn logging(
 pub(super) fn generate_config(shared: &Recipe, tokenizer: &Tokenizer, sampling: Sampling) -> GenerateConfig {
     GenerateConfig {
         max_new_tokens: shared.max_new_tokens,
+        min_new_tokens: shared.min_new_tokens,
+        batch_size: shared.per_device_eval_batch_size,
         sampling,
         eos_ids: tokenizer.eos_ids().to_vec(),
         sampled_vocab: Some(tokenizer.vocab_size()),
