@@ -2,7 +2,11 @@
 mod print;
 mod prompts;
 
-use std::{ops::Range, path::PathBuf};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bpo_data::Tokenizer;
 use bpo_sampler::{GenerateConfig, Request, Sampling, StreamKey};
@@ -137,15 +141,20 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
     let mut stage = progress.stage("sampling", asked.len() * args.samples as usize, "completions");
     let mut printer = Printer::new(args, &tokenizer);
-    let mut before = 0;
+    let (mut before, mut tokens, mut spent) = (0, 0, Duration::ZERO);
     for batch in batches(&asked, args.samples, args.batch_size) {
         let requests: Vec<Request<'_>> = batch.iter().map(|part| args.request(part)).collect();
         let rows = batch.iter().map(|part| part.slots.len()).sum::<usize>();
+        let started = Instant::now();
         let sampled = bpo_sampler::generate(&decoder, &requests, &settings, |left| stage.set(before + rows - left))?;
+        spent += started.elapsed();
+        tokens += sampled.iter().flatten().map(|completion| completion.tokens.len()).sum::<usize>();
         before += rows;
         stage.hidden(|| printer.print(&batch, &sampled))?;
     }
     stage.finish();
+    let seconds = spent.as_secs_f64();
+    progress.say(&format!("{tokens} tokens in {seconds:.3} s ({:.1}/s)", tokens as f64 / seconds.max(1e-9)));
     Ok(())
 }
 
