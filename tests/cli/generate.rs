@@ -48,6 +48,15 @@ fn recorded_log_probs_are_those_that_score_gives() {
 }
 
 #[test]
+fn no_completion_is_shorter_than_min_new_tokens() {
+    let Some((rows, _)) = generate(&["--min-new-tokens", "12", "--temperature", "3"]) else { return };
+    assert!(rows.iter().all(|row| row["length"] == 12), "{rows:?}");
+    let refused = bpo(&["generate", "--model", "embedded", "--prompt", "x", "--min-new-tokens", "129"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--min-new-tokens 129 is above --max-new-tokens 128"), "{}", refused.stderr);
+}
+
+#[test]
 fn greedy_needs_no_seed() {
     let Some((one, _)) = generate(&["--greedy", "--seed", "1"]) else { return };
     let (other, _) = generate(&["--greedy", "--seed", "2"]).unwrap();

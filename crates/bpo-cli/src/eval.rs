@@ -176,6 +176,7 @@ impl EvalArgs {
             tokenizer: &side.tokenizer,
             generate: GenerateConfig {
                 max_new_tokens: self.max_new_tokens as usize,
+                min_new_tokens: 0,
                 sampling: self.sampling(),
                 eos_ids: side.tokenizer.eos_ids().to_vec(),
                 sampled_vocab: Some(side.tokenizer.vocab_size()),

@@ -21,6 +21,26 @@ impl Default for Sampling {
     }
 }
 
+/// Which tokens may be drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Admissible<'a> {
+    /// Ids at and above this may not.
+    pub below: usize,
+    /// Nor may these.
+    pub barred: &'a [u32],
+}
+
+impl Admissible<'_> {
+    /// All ids below `below`.
+    pub fn below(below: usize) -> Self {
+        Self { below, barred: &[] }
+    }
+
+    fn bars(&self, token: usize) -> bool {
+        self.barred.iter().any(|&barred| barred as usize == token)
+    }
+}
+
 /// One chosen token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Draw {
@@ -54,24 +74,25 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses one of the first `admissible` tokens from one row of logits with one uniform number of
-    /// `stream` (none when greedy). The recorded log-prob is normalised over the whole row, as scoring
-    /// does. `None` when the logits hold NaN, +∞, or nothing admissible above −∞.
+    /// Chooses an admissible token from one row of logits with one uniform number of `stream` (none when
+    /// greedy). The recorded log-prob is normalised over the whole row, as scoring does. `None` when the logits hold NaN, +∞, or nothing admissible above −∞.
     ///
     /// Filters apply in the order of transformers: temperature, top-k, top-p, min-p.
-    pub fn draw(&self, logits: &[f32], admissible: usize, stream: &mut TokenStream) -> Option<Draw> {
-        let (_, highest) = peak(logits)?;
+    pub fn draw(&self, logits: &[f32], admissible: Admissible<'_>, stream: &mut TokenStream) -> Option<Draw> {
+        let (_, highest) = peak(logits.iter().copied())?;
         let sum: f64 = logits.iter().map(|&z| f64::from((z - highest).exp())).sum();
         let normaliser = f64::from(highest) + sum.ln();
-        let logits = logits.get(..admissible)?;
-        let (best, max) = peak(logits)?;
+        let logits = logits.get(..admissible.below)?;
+        let open = |(token, &logit)| if admissible.bars(token) { f32::NEG_INFINITY } else { logit };
+        let open = logits.iter().enumerate().map(open);
+        let (best, max) = peak(open.clone())?;
         let token = if self.temperature == 0.0 {
             best
         } else if self.keeps_everything() {
             let temperature = (self.temperature as f32).max(f32::MIN_POSITIVE);
-            pick(logits.iter().map(|&z| f64::from(((z - max) / temperature).exp())), stream.uniform())?
+            pick(open.map(|z| f64::from(((z - max) / temperature).exp())), stream.uniform())?
         } else {
-            self.pick_filtered(logits, max, stream.uniform())?
+            self.pick_filtered(open, max, stream.uniform())?
         };
         let logp = (f64::from(logits[token]) - normaliser) as f32;
         Some(Draw { token: u32::try_from(token).ok()?, logp })
@@ -81,11 +102,10 @@ impl Sampling {
         self.top_k == 0 && self.top_p >= 1.0 && self.min_p == 0.0
     }
 
-    fn pick_filtered(&self, logits: &[f32], max: f32, uniform: f64) -> Option<usize> {
+    fn pick_filtered(&self, logits: impl Iterator<Item = f32>, max: f32, uniform: f64) -> Option<usize> {
         let mut kept: Vec<(usize, f64)> = logits
-            .iter()
             .enumerate()
-            .map(|(token, &z)| (token, (f64::from(z - max) / self.temperature).exp()))
+            .map(|(token, z)| (token, (f64::from(z - max) / self.temperature).exp()))
             .filter(|&(_, weight)| weight > 0.0)
             .collect();
         // Ties break towards the lower id, so that what is kept does not depend on the sort.
@@ -111,9 +131,9 @@ impl Sampling {
 }
 
 /// Index and value of the largest logit; `None` if any is NaN or +∞, or all are −∞.
-fn peak(logits: &[f32]) -> Option<(usize, f32)> {
+fn peak(logits: impl Iterator<Item = f32>) -> Option<(usize, f32)> {
     let mut best = (0, f32::NEG_INFINITY);
-    for (token, &logit) in logits.iter().enumerate() {
+    for (token, logit) in logits.enumerate() {
         if logit.is_nan() {
             return None;
         }
@@ -155,7 +175,7 @@ mod tests {
         let mut stream = stream(0);
         let mut counts = vec![0; logits.len()];
         for _ in 0..draws {
-            counts[sampling.draw(logits, logits.len(), &mut stream).unwrap().token as usize] += 1;
+            counts[sampling.draw(logits, Admissible::below(logits.len()), &mut stream).unwrap().token as usize] += 1;
         }
         counts
     }
@@ -212,7 +232,7 @@ mod tests {
     #[test]
     fn the_recorded_log_prob_is_untempered_and_unfiltered() {
         let sampling = Sampling { temperature: 0.3, top_k: 2, ..Sampling::default() };
-        let draw = sampling.draw(&LOGITS, LOGITS.len(), &mut stream(1)).unwrap();
+        let draw = sampling.draw(&LOGITS, Admissible::below(LOGITS.len()), &mut stream(1)).unwrap();
         let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
         assert!((f64::from(draw.logp) - expected).abs() < 1e-6);
     }
@@ -220,17 +240,21 @@ mod tests {
     #[test]
     fn a_temperature_next_to_zero_is_greedy() {
         let sampling = Sampling { temperature: 1e-50, ..Sampling::default() };
-        assert_eq!(sampling.draw(&LOGITS, LOGITS.len(), &mut stream(3)).unwrap().token, 4);
+        assert_eq!(sampling.draw(&LOGITS, Admissible::below(LOGITS.len()), &mut stream(3)).unwrap().token, 4);
     }
 
     #[test]
     fn an_inadmissible_token_is_never_drawn_but_counts_in_the_log_prob() {
         let mut stream = stream(2);
+        let admissible = [Admissible::below(3), Admissible { below: 6, barred: &[4, 1] }];
         for sampling in [Sampling::default(), Sampling { top_k: 2, ..Sampling::default() }, Sampling::greedy()] {
-            for _ in 0..200 {
-                let draw = sampling.draw(&LOGITS, 3, &mut stream).unwrap();
-                let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
-                assert!(draw.token < 3 && (f64::from(draw.logp) - expected).abs() < 1e-6);
+            for admissible in admissible {
+                for _ in 0..200 {
+                    let draw = sampling.draw(&LOGITS, admissible, &mut stream).unwrap();
+                    let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
+                    assert!((draw.token as usize) < admissible.below && !admissible.barred.contains(&draw.token));
+                    assert!((f64::from(draw.logp) - expected).abs() < 1e-6);
+                }
             }
         }
     }
@@ -238,8 +262,8 @@ mod tests {
     #[test]
     fn non_finite_logits_draw_nothing() {
         for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-            assert_eq!(Sampling::default().draw(&logits, 2, &mut stream(0)), None);
-            assert_eq!(Sampling::greedy().draw(&logits, 2, &mut stream(0)), None);
+            assert_eq!(Sampling::default().draw(&logits, Admissible::below(2), &mut stream(0)), None);
+            assert_eq!(Sampling::greedy().draw(&logits, Admissible::below(2), &mut stream(0)), None);
         }
     }
 
@@ -253,7 +277,7 @@ mod tests {
             let mut logits = logits;
             logits[0] = f32::NEG_INFINITY;
             let sampling = Sampling { top_k, ..Sampling::default() };
-            prop_assert_ne!(sampling.draw(&logits, logits.len(), &mut stream(slot)).unwrap().token, 0);
+            prop_assert_ne!(sampling.draw(&logits, Admissible::below(logits.len()), &mut stream(slot)).unwrap().token, 0);
         }
 
         #[test]
@@ -261,7 +285,7 @@ mod tests {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
             let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let expected = logits.iter().position(|&z| z == max).unwrap();
-            prop_assert_eq!(Sampling::greedy().draw(&logits, logits.len(), &mut stream(0)).unwrap().token as usize, expected);
+            prop_assert_eq!(Sampling::greedy().draw(&logits, Admissible::below(logits.len()), &mut stream(0)).unwrap().token as usize, expected);
         }
     }
 }

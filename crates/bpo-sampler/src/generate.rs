@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use crate::{CausalLm, Draw, Error, Sampling, StreamKey, TokenStream};
+use crate::{Admissible, CausalLm, Draw, Error, Sampling, StreamKey, TokenStream};
 
 /// One prompt and the random stream of each of its samples.
 #[derive(Debug, Clone)]
@@ -16,12 +16,29 @@ pub struct Request<'a> {
 pub struct GenerateConfig {
     /// Completions are cut after this many tokens.
     pub max_new_tokens: usize,
+    /// No EOS token is admissible before this many were sampled (a context that is full still cuts). Recorded
+    /// log-probs stay those of the whole distribution.
+    pub min_new_tokens: usize,
     /// Choice of the next token.
     pub sampling: Sampling,
     /// Sampling one of these ends a completion; the token is part of it.
     pub eos_ids: Vec<u32>,
     /// Ids at and above this are never sampled (rows that only pad the embedding matrix).
     pub sampled_vocab: Option<usize>,
+}
+
+impl GenerateConfig {
+    /// Checks the parameters' domains.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`] naming the key.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.min_new_tokens > self.max_new_tokens {
+            let (name, value) = ("min_new_tokens", self.min_new_tokens as f64);
+            return Err(Error::BadParameter { name, value, requirement: "must not be above max_new_tokens" });
+        }
+        self.sampling.validate()
+    }
 }
 
 /// Why a completion ended.
@@ -67,7 +84,7 @@ pub fn generate<M: CausalLm>(
     config: &GenerateConfig,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<Completion>>, Error> {
-    config.sampling.validate()?;
+    config.validate()?;
     check(model, requests)?;
     let mut batch = Batch::new(requests, config, model.context());
     if batch.live.is_empty() || config.max_new_tokens == 0 {
@@ -164,11 +181,14 @@ impl<'a> Batch<'a> {
 
     /// Draws the next token of every live row from its row of `logits`; a finished row repeats its last.
     fn draw(&mut self, logits: &HostLogits, logit_rows: &[usize]) -> Result<Vec<u32>, Error> {
-        let admissible = self.config.sampled_vocab.unwrap_or(logits.vocab).min(logits.vocab);
+        let below = self.config.sampled_vocab.unwrap_or(logits.vocab).min(logits.vocab);
         let mut next = Vec::with_capacity(self.live.len());
         for (&index, &logit_row) in self.live.iter().zip(logit_rows) {
             let row = &mut self.rows[index];
             if row.finish.is_none() {
+                let too_short = row.tokens.len() < self.config.min_new_tokens;
+                let barred = if too_short { self.config.eos_ids.as_slice() } else { &[] };
+                let admissible = Admissible { below, barred };
                 let start = logit_row * logits.vocab;
                 let draw = logits
                     .values
@@ -280,7 +300,13 @@ mod tests {
     }
 
     fn config() -> GenerateConfig {
-        GenerateConfig { max_new_tokens: 9, sampling: Sampling::default(), eos_ids: vec![0], sampled_vocab: None }
+        GenerateConfig {
+            max_new_tokens: 9,
+            min_new_tokens: 0,
+            sampling: Sampling::default(),
+            eos_ids: vec![0],
+            sampled_vocab: None,
+        }
     }
 
     fn requests(prompts: &[Vec<u32>], samples: u64) -> Vec<Request<'_>> {
@@ -328,6 +354,22 @@ mod tests {
                 FinishReason::Length => assert_eq!((eos, completion.tokens.len()), (None, 9)),
             }
         }
+    }
+
+    #[test]
+    fn no_completion_ends_by_eos_before_min_new_tokens() {
+        let prompts: Vec<Vec<u32>> = (0..20).map(|p| vec![p % 6 + 1]).collect();
+        let shortest = |min_new_tokens| {
+            let config = GenerateConfig { min_new_tokens, ..config() };
+            let completions = generate(&Table, &requests(&prompts, 2), &config, |_| {}).unwrap();
+            let ended = |c: &&Completion| c.finish == FinishReason::Eos;
+            completions.iter().flatten().filter(ended).map(|c| c.tokens.len()).min()
+        };
+        // The token after the bound may be EOS.
+        assert_eq!([shortest(0), shortest(1), shortest(5), shortest(9)], [Some(1), Some(2), Some(6), None]);
+        let above = GenerateConfig { min_new_tokens: 10, ..config() };
+        let refused = generate(&Table, &requests(&prompts, 1), &above, |_| {}).unwrap_err();
+        assert_eq!(refused.to_string(), "min_new_tokens = 10: must not be above max_new_tokens");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod members;
 mod select;
 mod stream;
 
-pub use distribution::{Draw, Sampling};
+pub use distribution::{Admissible, Draw, Sampling};
 pub use error::Error;
 pub use generate::{Completion, FinishReason, GenerateConfig, Request, generate};
 pub use lm::CausalLm;

@@ -107,7 +107,7 @@ impl Evaluator<'_> {
             prompts.iter().zip(&texts).map(|(prompt, text)| Item::new(prompt.text.as_str(), *text)).collect();
         let scores = scores(annotator, &items)?;
         let wins = self.reference_wins(&prompts, &texts, scores.as_deref(), annotator)?;
-        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default();
+        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default() && self.generate.min_new_tokens == 0;
         let kl = match start {
             Some(start) if ancestral && !prompts.is_empty() => Some(self.kl(start, &prompts, &evaluation.responses)?),
             _ => None,

@@ -50,6 +50,9 @@ pub struct GenerateArgs {
     /// Cut completions after this many tokens
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_new_tokens: u32,
+    /// Draw no end-of-sequence token before this many tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub min_new_tokens: u32,
     /// Always the most probable token
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
     pub greedy: bool,
@@ -90,6 +93,7 @@ impl GenerateArgs {
     fn config(&self, tokenizer: &Tokenizer) -> GenerateConfig {
         GenerateConfig {
             max_new_tokens: self.max_new_tokens as usize,
+            min_new_tokens: self.min_new_tokens as usize,
             sampling: self.sampling(),
             eos_ids: tokenizer.eos_ids().to_vec(),
             sampled_vocab: Some(tokenizer.vocab_size()),
@@ -132,6 +136,10 @@ fn batches(asked: &[Asked], samples: u32, rows: u32) -> impl Iterator<Item = Vec
 /// Samples and prints.
 pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     args.sampling().validate()?;
+    if args.min_new_tokens > args.max_new_tokens {
+        let (min, max) = (args.min_new_tokens, args.max_new_tokens);
+        return Err(Failure::usage(format!("--min-new-tokens {min} is above --max-new-tokens {max}")));
+    }
     let config = args.model.load_config()?;
     let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), &config)?;
     let asked = read(args, &tokenizer, config.max_position_embeddings)?;

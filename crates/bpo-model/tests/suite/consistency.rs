@@ -39,6 +39,7 @@ fn sampled_log_probs_equal_the_full_forward_whatever_the_batch() {
             .collect();
         let config = GenerateConfig {
             max_new_tokens: 12,
+            min_new_tokens: 0,
             sampling: Sampling::default(),
             eos_ids: vec![0, 11, 17, 23, 29, 31],
             sampled_vocab: None,

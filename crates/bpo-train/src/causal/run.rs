@@ -279,6 +279,7 @@ fn logging(
 pub(super) fn generate_config(shared: &Recipe, tokenizer: &Tokenizer, sampling: Sampling) -> GenerateConfig {
     GenerateConfig {
         max_new_tokens: shared.max_new_tokens,
+        min_new_tokens: shared.min_new_tokens,
         sampling,
         eos_ids: tokenizer.eos_ids().to_vec(),
         sampled_vocab: Some(tokenizer.vocab_size()),

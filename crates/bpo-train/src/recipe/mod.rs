@@ -113,6 +113,8 @@ pub struct Recipe {
 
     /// Completions are cut after this many tokens.
     pub max_new_tokens: usize,
+    /// No EOS token is admissible before this many were sampled, in training and in evaluation.
+    pub min_new_tokens: usize,
     /// Longest prompt; a longer one is treated as `truncation` says.
     pub max_prompt_length: usize,
     /// `drop`, `left_prompt`, `right_completion` or `error`.
@@ -213,6 +215,7 @@ impl Default for Recipe {
             ties: TieRule::Drop,
             regenerate_fraction: 1.0,
             max_new_tokens: 64,
+            min_new_tokens: 0,
             max_prompt_length: 512,
             truncation: Truncation::Drop,
             temperature: 1.0,

@@ -13,6 +13,7 @@ impl Run<'_> {
     pub(super) fn generate_config(&self, temperature: f64) -> GenerateConfig {
         GenerateConfig {
             max_new_tokens: self.recipe.max_new_tokens,
+            min_new_tokens: self.recipe.min_new_tokens,
             sampling: self.recipe.sampling(temperature),
             eos_ids: self.tokenizer.eos_ids().to_vec(),
             sampled_vocab: Some(self.tokenizer.vocab_size()),

@@ -58,6 +58,7 @@ fn cases() -> Vec<(&'static str, Value, Value)> {
         ("ties", alone(), json!("first")),
         ("regenerate_fraction", passes, json!(0.5)),
         ("max_new_tokens", alone(), json!(4)),
+        ("min_new_tokens", alone(), json!(5)),
         ("max_prompt_length", json!({"truncation": "left_prompt"}), json!(3)),
         ("truncation", long, json!("left_prompt")),
         ("temperature", alone(), json!(0.5)),
