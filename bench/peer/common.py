@@ -15,14 +15,17 @@ def alternate(sides, turns):
 
 
 class Finished:
-    """What a process that ended well left: `out`, `err`, `wall_s` and its `peak_rss_mib`."""
+    """What a process that ended well left: `out`, `err`, `wall_s`, its `peak_rss_mib`, and `others`: the share of the
+    machine's cores that other processes had meanwhile."""
 
     def __init__(self, command, environment):
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), busy_seconds()
             process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
             _, status, usage = os.wait4(process.pid, 0)
             self.wall_s = time.perf_counter() - started
+            foreign = busy_seconds() - busy - usage.ru_utime - usage.ru_stime
+            self.others = max(foreign, 0) / self.wall_s / os.cpu_count()
             process.returncode = os.waitstatus_to_exitcode(status)
             self.peak_rss_mib = usage.ru_maxrss / (1 if sys.platform == "linux" else 1024) / 1024
             self.out, self.err = (text(file) for file in (out, err))
@@ -33,3 +36,13 @@ class Finished:
 def text(file):
     file.seek(0)
     return file.read()
+
+
+def busy_seconds():
+    """Processor time that all processes have had, where the system tells (Linux)."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    except OSError:
+        return 0.0
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -43,7 +43,7 @@ def trained(bpo, spec, environment, recipe, values):
         "seconds": [step["time/step"] for step in steps],
         "prompt_tokens": prompt,
         "response_tokens": response,
-        "trainable": int(re.search(r"([\d,]+) trainable", process.err)[1].replace(",", "")),
+        "trainable": int(re.search(r"(\d+) trainable", process.err)[1]),
         "stages": stages,
     }
 
