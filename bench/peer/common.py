@@ -33,6 +33,16 @@ class Finished:
             sys.exit(f"{self.err}\n{' '.join(map(str, command))}: exit code {process.returncode}")
 
 
+def wait_for_quiet(limit, patience=600):
+    """Waits until other processes have less than the share `limit` of the machine; gives up after `patience` s."""
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < patience:
+        busy, started = busy_seconds(), time.perf_counter()
+        time.sleep(2)
+        if (busy_seconds() - busy) / (time.perf_counter() - started) / os.cpu_count() < limit:
+            return
+
+
 def text(file):
     file.seek(0)
     return file.read()
