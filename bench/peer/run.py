@@ -158,7 +158,8 @@ class Bench:
                 "model": self.options.model, "out": str(every), "count": workload.rows * self.options.turns,
                 "seed": self.options.seed, "file": file, **(shape if is_dpo or not file else {}),
             }
-            Finished([self.python, HERE / "rows.py", "pairs" if is_dpo else "prompts", json.dumps(spec)], self.environment)
+            kind = "pairs" if is_dpo else "prompts"
+            Finished([self.python, HERE / "rows.py", kind, json.dumps(spec)], self.environment)
             lines = every.read_text().splitlines(keepends=True)
             for index in range(self.options.turns):
                 part = lines[index * workload.rows : (index + 1) * workload.rows]
@@ -198,7 +199,8 @@ class Bench:
         self.options.out.parent.mkdir(parents=True, exist_ok=True)
         with open(self.options.out, "a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
-        print(f"{workload.name}: {program} {precision} {row['rate']:.3g} {row['unit']}, others {row['others']:.0%}", changes or "", file=sys.stderr)
+        told = f"{row['rate']:.3g} {row['unit']}, others {row['others']:.0%}"
+        print(f"{workload.name}: {program} {precision} {told}", changes or "", file=sys.stderr)
         return row
 
     def compare(self, workload):
@@ -214,17 +216,15 @@ class Bench:
         return rows
 
     def trial(self, workload):
-        """The peer's ways of doing it."""
+        """The peer's ways of doing it; what saves memory or work elsewhere, in f32."""
+        ways = {
+            "online": [{"gradient_checkpointing": True}],
+            "dpo": [{"gradient_checkpointing": True}, {"precompute_ref_log_probs": True}],
+            "sampling": [{"cache": "static"}],
+        }
         for precision in VARIANTS:
-            changes = {"steps": 2, "precision": precision}
-            if workload.kind == "sampling":
-                for cache in (None, "static"):
-                    self.measure(workload, ("trl", precision), cache=cache, **changes)
-                continue
-            for checkpointing in (False, True):
-                self.measure(workload, ("trl", precision), gradient_checkpointing=checkpointing, **changes)
-            if workload.kind == "dpo":
-                self.measure(workload, ("trl", precision), precompute_ref_log_probs=True, **changes)
+            for changes in [{}, *(ways[workload.kind] if precision == "f32" else [])]:
+                self.measure(workload, ("trl", precision), steps=2, precision=precision, **changes)
 
 
 def check(workload, rows):

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use bpo_sampler::{Sampling, StreamKey};
+use bpo_sampler::{Admissible, Sampling, StreamKey};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const VOCAB: usize = 49_152;
@@ -25,7 +25,7 @@ fn draw(criterion: &mut Criterion) {
     for (name, sampling) in settings {
         let mut stream = StreamKey { seed: 42, step: 0, prompt: 0, slot: 0 }.stream();
         group.bench_function(name, |bencher| {
-            bencher.iter(|| sampling.draw(black_box(&logits), VOCAB, &mut stream));
+            bencher.iter(|| sampling.draw(black_box(&logits), Admissible::below(VOCAB), &mut stream));
         });
     }
     group.finish();
