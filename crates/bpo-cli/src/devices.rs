@@ -213,6 +213,16 @@ fn table(rows: &[Map<String, Value>]) -> Vec<String> {
     cells.iter().map(line).collect()
 }
 
+/// The start of a reason: LibTorch's go on with a stack trace, its line breaks written `\n`.
+fn brief(reason: &str) -> String {
+    const LONGEST: usize = 160;
+    let line = reason.split(['\n', '\\']).next().unwrap_or_default();
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
 fn row(facts: &Map<String, Value>) -> [String; 5] {
     let text = |key: &str| facts.get(key).and_then(Value::as_str).unwrap_or_default();
     let is = |key: &str| facts.get(key) == Some(&Value::Bool(true));
@@ -222,7 +232,7 @@ fn row(facts: &Map<String, Value>) -> [String; 5] {
         facts.get("threads").map(|count| format!("{count} threads")).unwrap_or_default(),
         printable(text("instructions")),
         printable(text("hardware")),
-        printable(text("reason").lines().next().unwrap_or_default()),
+        brief(&printable(text("reason"))),
     ];
     [
         text("device").to_owned(),
@@ -246,6 +256,13 @@ mod tests {
     fn a_device_that_cannot_be_opened_is_a_row_and_no_failure() {
         let Outcome::Fails(reason) = probe("abacus") else { panic!("there is no such device") };
         assert!(reason.contains("abacus"), "{reason}");
+    }
+
+    #[test]
+    fn a_reason_is_cut_before_its_stack_trace() {
+        assert_eq!(brief("Err(Torch(\"no driver\\nframe #0"), "Err(Torch(\"no driver");
+        assert_eq!(brief("no adapter\nat line 3"), "no adapter");
+        assert_eq!(brief(&"é".repeat(200)).chars().count(), 161);
     }
 
     #[test]
