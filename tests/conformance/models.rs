@@ -68,17 +68,17 @@ fn compare(check: &mut Check, case: &str, ours: &Gradients, expected: &Value) {
 }
 
 /// Prompts and their responses.
-pub struct Groups(Vec<(Vec<u32>, Vec<Vec<u32>>)>);
+struct Groups(Vec<(Vec<u32>, Vec<Vec<u32>>)>);
 
 impl Groups {
-    pub fn of(value: &Value) -> Self {
+    fn of(value: &Value) -> Self {
         let ids = |value: &Value| numbers(value).into_iter().map(|id| id as u32).collect::<Vec<_>>();
         let group =
             |group: &Value| (ids(&group["prompt"]), group["responses"].as_array().unwrap().iter().map(ids).collect());
         Self(value.as_array().unwrap().iter().map(group).collect())
     }
 
-    pub fn borrowed(&self) -> Vec<Group<'_>> {
+    fn borrowed(&self) -> Vec<Group<'_>> {
         self.0
             .iter()
             .map(|(prompt, responses)| Group { prompt, completions: responses.iter().map(Vec::as_slice).collect() })
