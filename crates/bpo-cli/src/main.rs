@@ -12,6 +12,7 @@ mod args;
 mod causal;
 mod compare;
 mod device;
+mod devices;
 mod embedded;
 mod eval;
 mod failure;
@@ -34,7 +35,7 @@ use args::{Cli, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    failure::exit(failure::guarded(|| run(Cli::parse())))
+    failure::exit(failure::guarded(|| bpo_kernels::in_pool(|| run(Cli::parse()))))
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -49,5 +50,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),
         Command::Merge(args) => merge::run(args, globals),
+        Command::Devices(args) => devices::run(args, globals),
     }
 }
