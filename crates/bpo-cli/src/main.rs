@@ -35,7 +35,7 @@ use args::{Cli, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
-    failure::exit(failure::guarded(|| bpo_kernels::in_pool(|| run(Cli::parse()))))
+    failure::exit(failure::guarded(|| run(Cli::parse())))
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ mod cpu;
 mod fused;
 
 pub use operations::{
-    Branch, attention, attention_decode, in_pool, is_fused, linear, lora_linear, rms_norm, rotate, softmax, swiglu,
+    Branch, attention, attention_decode, is_fused, linear, lora_linear, rms_norm, rotate, softmax, swiglu,
     write_columns,
 };
 pub use visibility::{CacheView, Heads, Visibility};

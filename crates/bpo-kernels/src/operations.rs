@@ -119,13 +119,3 @@ pub fn softmax(logits: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
     }
     composed::softmax(logits)
 }
-
-/// Runs `work` on a thread of the kernels' pool, where handing half of an operation to another thread costs least: a
-/// thread from outside sleeps and is woken for each one. For a program's `main`.
-pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    #[cfg(feature = "flex")]
-    let result = rayon::scope(|_| work());
-    #[cfg(not(feature = "flex"))]
-    let result = work();
-    result
-}
