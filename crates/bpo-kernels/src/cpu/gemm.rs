@@ -204,26 +204,35 @@ impl WithSimd for Skinny<'_> {
 impl Skinny<'_> {
     #[inline(always)]
     fn rows<S: Simd, const N: usize>(&self, simd: S, column: usize, tile: &mut [f32]) {
+        let next = (column + N).min(self.w.rows) * self.w.row_stride;
+        let mut ahead = Ahead { values: &self.w.values[next..], done: 0, pace: N.div_ceil(self.x.rows.div_ceil(4)) };
         let mut row = 0;
         while row + 4 <= self.x.rows {
-            self.block::<S, 4, N>(simd, row, column, tile);
+            self.block::<S, 4, N>(simd, [row, column], tile, &mut ahead);
             row += 4;
         }
         match self.x.rows - row {
-            1 => self.block::<S, 1, N>(simd, row, column, tile),
-            2 => self.block::<S, 2, N>(simd, row, column, tile),
-            3 => self.block::<S, 3, N>(simd, row, column, tile),
+            1 => self.block::<S, 1, N>(simd, [row, column], tile, &mut ahead),
+            2 => self.block::<S, 2, N>(simd, [row, column], tile, &mut ahead),
+            3 => self.block::<S, 3, N>(simd, [row, column], tile, &mut ahead),
             _ => {}
         }
     }
 
     /// `M × N` dot products at once.
     #[inline(always)]
-    fn block<S: Simd, const M: usize, const N: usize>(&self, simd: S, row: usize, column: usize, tile: &mut [f32]) {
+    fn block<S: Simd, const M: usize, const N: usize>(
+        &self,
+        simd: S,
+        [row, column]: [usize; 2],
+        tile: &mut [f32],
+        ahead: &mut Ahead<'_>,
+    ) {
         let x: [_; M] = std::array::from_fn(|i| S::as_simd_f32s(self.x.row(row + i)));
         let w: [_; N] = std::array::from_fn(|j| S::as_simd_f32s(self.w.row(column + j)));
         let mut sums = [[simd.splat_f32s(0.0); N]; M];
         for step in 0..x[0].0.len() {
+            ahead.fetch(S::F32_LANES);
             let weights: [S::f32s; N] = std::array::from_fn(|j| w[j].0[step]);
             for i in 0..M {
                 let value = x[i].0[step];
@@ -237,6 +246,29 @@ impl Skinny<'_> {
                 let rest: f32 = x[i].1.iter().zip(w[j].1).map(|(x, w)| x * w).sum();
                 tile[(row + i) * TILE + j] = simd.reduce_sum_f32s(sums[i][j]) + rest;
             }
+        }
+    }
+}
+
+/// The weights of the next blocks, called from memory while this one is computed.
+struct Ahead<'a> {
+    values: &'a [f32],
+    done: usize,
+    /// Vectors per step, so that as many are called as are used.
+    pace: usize,
+}
+
+impl Ahead<'_> {
+    #[inline(always)]
+    fn fetch(&mut self, lanes: usize) {
+        for _ in 0..self.pace {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(value) = self.values.get(self.done) {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                // SAFETY: a hint about an address inside a slice; every x86-64 CPU has the instruction.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+            }
+            self.done += lanes;
         }
     }
 }
