@@ -95,7 +95,14 @@ fn keys(prompt: usize) -> impl Iterator<Item = StreamKey> {
 }
 
 fn config() -> GenerateConfig {
-    GenerateConfig { max_new_tokens: NEW_TOKENS, sampling: Sampling::default(), eos_ids: vec![2], sampled_vocab: None }
+    GenerateConfig {
+        max_new_tokens: NEW_TOKENS,
+        min_new_tokens: 0,
+        batch_size: 16,
+        sampling: Sampling::default(),
+        eos_ids: vec![2],
+        sampled_vocab: None,
+    }
 }
 
 fn story() -> &'static Path {

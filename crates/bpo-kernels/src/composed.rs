@@ -4,10 +4,14 @@ use burn::tensor::{
     activation::{silu, softmax as softmax_of},
 };
 
-use crate::{CacheView, Heads, Visibility};
+use crate::{Branch, CacheView, Heads, Visibility};
 
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     x.matmul(weight.transpose())
+}
+
+pub fn lora_linear(x: Tensor<2>, weight: Tensor<2>, branch: Branch) -> Tensor<2> {
+    linear(x.clone(), weight) + linear(linear(x, branch.a), branch.b) * branch.scaling
 }
 
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {
@@ -32,15 +36,15 @@ pub fn rotate(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>) -> Tensor<2> {
 /// Written as matmul, softmax, matmul: burn's fused attention reads masks differently from one backend to the next.
 /// The query heads of one key head lie behind each other, so that keys and values are never repeated.
 pub fn attention([q, k, v]: [Tensor<2>; 3], visibility: &Visibility, heads: Heads, scale: f64) -> Tensor<2> {
-    let Heads { key_value: kv, dim, .. } = heads;
-    let (rows, group) = (visibility.rows(), heads.group());
+    let (rows, group, kv, dim) = (visibility.rows(), heads.group(), heads.key_value(), heads.dim());
     let time = visibility.queries() / rows;
-    let bias = visibility.bias(group, &q);
+    let bias = visibility.bias(&q);
     let q = q.reshape([rows, time, kv, group, dim]).permute([0, 2, 3, 1, 4]).reshape([rows, kv, group * time, dim]);
     let heads_first = |x: Tensor<2>| x.reshape([rows, time, kv, dim]).swap_dims(1, 2);
-    let scores = (q * scale).matmul(heads_first(k).swap_dims(2, 3));
-    let mixed = softmax_of(scores + bias, 3).matmul(heads_first(v));
-    mixed.reshape([rows, kv, group, time, dim]).permute([0, 3, 1, 2, 4]).reshape([rows * time, kv * group * dim])
+    let scores = (q * scale).matmul(heads_first(k).swap_dims(2, 3)).reshape([rows, kv, group, time, time]);
+    let weights = softmax_of(scores + bias, 4).reshape([rows, kv, group * time, time]);
+    let mixed = weights.matmul(heads_first(v)).reshape([rows, kv, group, time, dim]);
+    mixed.permute([0, 3, 1, 2, 4]).reshape([rows * time, kv * group * dim])
 }
 
 /// Neighbours that write to one column are written at once.
@@ -64,8 +68,8 @@ pub fn attention_decode(
     heads: Heads,
     scale: f64,
 ) -> Tensor<2> {
-    let Heads { key_value: kv, dim, .. } = heads;
-    let (rows, group, end) = (q.dims()[0], heads.group(), view.end());
+    let (kv, group, dim) = (heads.key_value(), heads.group(), heads.dim());
+    let (rows, end) = (q.dims()[0], view.end());
     let bias = view.bias(&q);
     let q = q.reshape([rows, kv, group, dim]) * scale;
     let seen = |cache: Tensor<4>| cache.narrow(0, 0, rows).narrow(2, 0, end);

@@ -17,7 +17,7 @@ use crate::{
     CacheView, Heads, Visibility,
     cpu::{
         attention,
-        gemm::{self, Into, Matrix, MatrixMut},
+        gemm::{self, Matrix, MatrixMut, Write},
         pointwise,
     },
 };
@@ -65,7 +65,7 @@ fn contiguous(tensor: &Values) -> Values {
 
 /// The same tensor as its storage's only content; writing then happens in place unless somebody else holds it.
 fn whole(tensor: Values) -> Values {
-    let is_whole = slice(&tensor).len() == tensor.bytes().len() / size_of::<f32>();
+    let is_whole = tensor.is_contiguous() && tensor.bytes().len() == tensor.shape().num_elements() * size_of::<f32>();
     if is_whole {
         tensor
     } else {
@@ -74,16 +74,25 @@ fn whole(tensor: Values) -> Values {
 }
 
 /// The elements of a contiguous tensor.
+///
+/// # Panics
+/// When it is a view or not of f32, which the callers exclude.
 fn slice(tensor: &Values) -> &[f32] {
-    tensor.as_slice().unwrap_or_default()
+    #[expect(clippy::expect_used, reason = "a kernel must not compute with an empty slice in its place")]
+    tensor.as_slice().expect("a contiguous tensor of f32")
 }
 
 /// A new tensor whose every element `fill` writes.
 fn filled<const D: usize>(shape: [usize; D], fill: impl FnOnce(&mut [f32])) -> Values {
     let length = shape.iter().product();
     let mut values: Vec<f32> = Vec::with_capacity(length);
-    // SAFETY: any bits are an f32, and `fill` overwrites them before anybody reads them.
-    #[expect(clippy::uninit_vec, reason = "zeroing first would double the writes of every operation")]
+    // Zeroing would double the writes of every operation. In tests, what a kernel forgets to write is
+    // NaN.
+    #[cfg(any(test, debug_assertions))]
+    values.resize(length, f32::NAN);
+    // SAFETY: the capacity is `length`, and kernels write every element before anything reads it: the operations check
+    // that shapes fit each other, and the tests that nothing is left out.
+    #[expect(clippy::uninit_vec, reason = "see above")]
     unsafe {
         values.set_len(length);
     }
@@ -103,8 +112,9 @@ fn linear(x: &Values, weight: &Values) -> Values {
 }
 
 /// `out ← [out +] factor · a · b` for whole matrices.
-fn multiply(into: Into, out: &mut [f32], factor: f32, a: Matrix<'_>, b: Matrix<'_>) {
+fn multiply(into: Write, out: &mut [f32], factor: f32, a: Matrix<'_>, b: Matrix<'_>) {
     let (rows, columns) = (a.rows(), b.columns());
+    assert_eq!(out.len(), rows * columns, "room for a product");
     gemm::gemm(into, MatrixMut::new(out, rows, columns, columns), factor, a, b, true);
 }
 
@@ -122,7 +132,7 @@ fn lora_linear(x: &Values, weight: &Values, a: &Values, b: &Values, scaling: f64
     let weight = contiguous(weight);
     let out = filled([m, n], |out| {
         gemm::linear(out, slice(&x), slice(&weight), [m, k, n]);
-        multiply(Into::Add, out, scaling as f32, matrix(&thin), matrix(&b).transposed());
+        multiply(Write::Add, out, scaling as f32, matrix(&thin), matrix(&b).transposed());
     });
     (out, thin)
 }
@@ -161,9 +171,9 @@ impl AttentionSpec {
     /// The mix and the normalisers.
     fn forward(&self, inputs: &[Values; 3]) -> (Values, Values) {
         let tokens = self.visibility.queries();
-        let mut normalisers = vec![0.0; tokens * self.heads.query];
+        let mut normalisers = vec![0.0; tokens * self.heads.query()];
         let out = filled(dims::<2>(&inputs[0]), |out| attention::forward(self.inputs(inputs), out, &mut normalisers));
-        (out, Values::from_data(TensorData::new(normalisers, [tokens, self.heads.query])))
+        (out, Values::from_data(TensorData::new(normalisers, [tokens, self.heads.query()])))
     }
 
     fn backward(&self, inputs: &[Values; 3], out: &Values, normalisers: &Values, gradient: &Values) -> [Values; 3] {
@@ -206,9 +216,8 @@ impl FusedOps for Flex {
     }
 
     fn write_columns(cache: Values, new: Values, columns: Arc<Vec<usize>>) -> Values {
-        let ([room, heads, capacity, dim], mut cache) = (dims(&cache), whole(cache));
+        let ([_, heads, capacity, dim], mut cache) = (dims(&cache), whole(cache));
         let new = contiguous(&new);
-        assert!(columns.len() <= room && columns.iter().all(|&column| column < capacity), "columns of another cache");
         let values: &mut [f32] = cache.storage_mut();
         for (index, new) in slice(&new).chunks_exact(dim).enumerate() {
             let at = (index * capacity + columns[index / heads]) * dim;
@@ -226,8 +235,7 @@ impl FusedOps for Flex {
         scale: f64,
     ) -> Values {
         let (q, keys, values) = (contiguous(&q), contiguous(&keys), contiguous(&values));
-        let [room, _, capacity, _] = dims(&keys);
-        assert!(view.columns().len() <= room && view.end() <= capacity, "a view of another cache");
+        let [_, _, capacity, _] = dims(&keys);
         filled(dims::<2>(&q), |out| {
             let cache = [slice(&keys), slice(&values)];
             attention::decode(out, slice(&q), cache, view.columns(), capacity, heads, scale as f32);
@@ -268,7 +276,7 @@ macro_rules! backward {
 
 /// `[rows, columns]` of a product of whole matrices.
 fn product(a: Matrix<'_>, b: Matrix<'_>, factor: f32) -> Values {
-    filled([a.rows(), b.columns()], |out| multiply(Into::Overwrite, out, factor, a, b))
+    filled([a.rows(), b.columns()], |out| multiply(Write::Replace, out, factor, a, b))
 }
 
 backward!(LinearStep, 2, (Option<Values>, Values), |state, gradient, wanted| {
@@ -286,8 +294,8 @@ backward!(LoraStep, 4, LoraState, |state, gradient, wanted| {
     let d_thin = product(matrix(&gradient), matrix(&b), scaling);
     let dx = wanted[0].then(|| {
         filled(dims::<2>(&x), |dx| {
-            multiply(Into::Overwrite, dx, 1.0, matrix(&gradient), matrix(&weight));
-            multiply(Into::Add, dx, 1.0, matrix(&d_thin), matrix(&a));
+            multiply(Write::Replace, dx, 1.0, matrix(&gradient), matrix(&weight));
+            multiply(Write::Add, dx, 1.0, matrix(&d_thin), matrix(&a));
         })
     });
     let dw = wanted[1].then(|| product(matrix(&gradient).transposed(), matrix(&x), 1.0));

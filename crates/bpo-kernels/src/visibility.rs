@@ -1,6 +1,9 @@
-use std::{ops::Range, sync::OnceLock};
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 /// Added to the score of a key that must not be seen: its weight is exactly 0.
 const HIDDEN: f32 = -1e30;
@@ -11,12 +14,11 @@ const HIDDEN: f32 = -1e30;
 pub struct Visibility {
     rows: usize,
     /// Where each query's ranges start, `[queries + 1]`.
-    offsets: Vec<u32>,
+    offsets: Vec<usize>,
     /// Ascending and disjoint within a query.
     ranges: Vec<Range<u32>>,
     parts: Vec<Range<usize>>,
-    /// For devices without a kernel, made when first asked for.
-    bias: OnceLock<Tensor<4>>,
+    biases: Biases,
 }
 
 impl Visibility {
@@ -26,8 +28,10 @@ impl Visibility {
     /// # Panics
     /// When a query sees nothing, or a range is empty, out of order or outside the query's row.
     pub fn new<R: IntoIterator<Item = Range<usize>>>(rows: usize, time: usize, ranges: impl Fn(usize) -> R) -> Self {
-        let (parts, bias) = (Vec::new(), OnceLock::new());
-        let mut all = Self { rows, offsets: vec![0], ranges: Vec::new(), parts, bias };
+        let tokens = rows.checked_mul(time).and_then(|tokens| u32::try_from(tokens).ok());
+        assert!(tokens.is_some_and(|tokens| tokens > 0), "a batch of {rows} rows of {time} tokens");
+        let (parts, biases) = (Vec::new(), Biases::default());
+        let mut all = Self { rows, offsets: vec![0], ranges: Vec::new(), parts, biases };
         for query in 0..rows * time {
             let (mut seen, end) = (query / time * time, (query / time + 1) * time);
             for range in ranges(query) {
@@ -36,7 +40,7 @@ impl Visibility {
                 all.ranges.push(range.start as u32..range.end as u32);
             }
             assert!(seen > query / time * time, "query {query} sees no key");
-            all.offsets.push(all.ranges.len() as u32);
+            all.offsets.push(all.ranges.len());
         }
         all.parts = all.independent_parts();
         all
@@ -49,7 +53,7 @@ impl Visibility {
 
     /// The keys that `query` sees.
     pub fn of(&self, query: usize) -> impl Iterator<Item = Range<usize>> {
-        let own = self.offsets[query] as usize..self.offsets[query + 1] as usize;
+        let own = self.offsets[query]..self.offsets[query + 1];
         self.ranges[own].iter().map(|range| range.start as usize..range.end as usize)
     }
 
@@ -63,19 +67,19 @@ impl Visibility {
         self.rows
     }
 
-    /// `[rows, 1, group · time, time]`, on the device and in the float type of `like`: 0 where a query of any of the
-    /// `group` heads of a key head may look, so low elsewhere that the weight is 0.
-    pub(crate) fn bias(&self, group: usize, like: &Tensor<2>) -> Tensor<4> {
+    /// `[rows, 1, 1, time, time]`, on the device and in the float type of `like`: 0 where a query may look, so low
+    /// elsewhere that the weight is 0.
+    pub(crate) fn bias(&self, like: &Tensor<2>) -> Tensor<5> {
+        let (rows, time) = (self.rows, self.queries() / self.rows);
         let make = || {
-            let (rows, time) = (self.rows, self.queries() / self.rows.max(1));
             let mut bias = vec![HIDDEN; rows * time * time];
-            for (query, line) in bias.chunks_exact_mut(time.max(1)).enumerate() {
+            for (query, line) in bias.chunks_exact_mut(time).enumerate() {
                 let start = query / time * time;
                 self.of(query).for_each(|range| line[range.start - start..range.end - start].fill(0.0));
             }
-            on_device(bias, [rows, 1, time, time], like).repeat_dim(2, group)
+            bias
         };
-        self.bias.get_or_init(make).clone()
+        self.biases.get(like, make).reshape([rows, 1, 1, time, time])
     }
 
     fn independent_parts(&self) -> Vec<Range<usize>> {
@@ -106,7 +110,7 @@ impl Visibility {
 #[derive(Debug)]
 pub struct CacheView {
     columns: Vec<Range<usize>>,
-    bias: OnceLock<Tensor<4>>,
+    biases: Biases,
 }
 
 impl CacheView {
@@ -116,7 +120,7 @@ impl CacheView {
     /// When a row sees none.
     pub fn new(columns: Vec<Range<usize>>) -> Self {
         assert!(columns.iter().all(|range| !range.is_empty()), "a row sees nothing of its cache");
-        Self { columns, bias: OnceLock::new() }
+        Self { columns, biases: Biases::default() }
     }
 
     /// The columns that each row sees.
@@ -131,37 +135,82 @@ impl CacheView {
 
     /// As [`Visibility::bias`], `[rows, 1, 1, end]`.
     pub(crate) fn bias(&self, like: &Tensor<2>) -> Tensor<4> {
+        let (rows, end) = (self.columns.len(), self.end());
         let make = || {
-            let (rows, end) = (self.columns.len(), self.end());
             let mut bias = vec![HIDDEN; rows * end];
-            for (range, line) in self.columns.iter().zip(bias.chunks_exact_mut(end.max(1))) {
+            for (range, line) in self.columns.iter().zip(bias.chunks_exact_mut(end)) {
                 line[range.clone()].fill(0.0);
             }
-            on_device(bias, [rows, 1, 1, end], like)
+            bias
         };
-        self.bias.get_or_init(make).clone()
+        self.biases.get(like, make).reshape([rows, 1, 1, end])
     }
 }
 
-fn on_device(values: Vec<f32>, shape: [usize; 4], like: &Tensor<2>) -> Tensor<4> {
-    Tensor::from_data(TensorData::new(values, shape), (&like.device().inner(), like.dtype()))
+/// A mask as it is added to scores, for devices without a kernel: made once for each device and float type.
+#[derive(Debug, Default)]
+struct Biases(Mutex<Vec<(Device, DType, Tensor<1>)>>);
+
+impl Biases {
+    fn get(&self, like: &Tensor<2>, make: impl FnOnce() -> Vec<f32>) -> Tensor<1> {
+        let (device, dtype) = (like.device().inner(), like.dtype());
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, bias)) = made.iter().find(|(on, of, _)| *on == device && *of == dtype) {
+            return bias.clone();
+        }
+        let values = make();
+        let length = values.len();
+        let bias = Tensor::from_data(TensorData::new(values, [length]), (&device, dtype));
+        made.push((device, dtype, bias.clone()));
+        bias
+    }
 }
 
 /// Attention heads: several query heads share each key-value head (Ainslie et al. 2023, arXiv:2305.13245).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads; a multiple of `key_value`.
-    pub query: usize,
-    /// Key and value heads.
-    pub key_value: usize,
-    /// Width of a head.
-    pub dim: usize,
+    query: usize,
+    key_value: usize,
+    dim: usize,
 }
 
 impl Heads {
+    /// `query` query heads over `key_value` heads of keys and values, each `dim` wide.
+    ///
+    /// # Panics
+    /// When there are no heads, a head has no width, or the query heads cannot be shared out evenly.
+    pub fn new(query: usize, key_value: usize, dim: usize) -> Self {
+        assert!(key_value > 0 && query > 0 && query.is_multiple_of(key_value), "{query} heads over {key_value}");
+        assert!(query.checked_mul(dim).is_some_and(|width| width > 0), "{query} heads of width {dim}");
+        Self { query, key_value, dim }
+    }
+
+    /// Query heads.
+    pub fn query(self) -> usize {
+        self.query
+    }
+
+    /// Heads of keys and values.
+    pub fn key_value(self) -> usize {
+        self.key_value
+    }
+
+    /// Width of a head.
+    pub fn dim(self) -> usize {
+        self.dim
+    }
+
     /// Query heads per key head.
     pub fn group(self) -> usize {
         self.query / self.key_value
+    }
+
+    pub(crate) fn query_width(self) -> usize {
+        self.query * self.dim
+    }
+
+    pub(crate) fn key_value_width(self) -> usize {
+        self.key_value * self.dim
     }
 
     /// The query heads that read key head `key_value`.

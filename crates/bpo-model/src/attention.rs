@@ -50,7 +50,7 @@ impl Attention {
 
 /// 1 / √head_dim.
 fn scale(heads: Heads) -> f64 {
-    (heads.dim as f64).powf(-0.5)
+    (heads.dim() as f64).powf(-0.5)
 }
 
 /// Normalises each head of `x` `[tokens, heads · head_dim]` by itself.

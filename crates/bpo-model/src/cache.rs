@@ -90,7 +90,8 @@ impl CausalLm for Decoder {
         for layer in &self.layers {
             let normed = layer.attention_norm.forward(x.clone());
             let p = layer.attention.project(normed, &input.rotation);
-            let columns = |x: &Tensor<2>| x.clone().reshape([rows, time, heads.key_value, heads.dim]).swap_dims(1, 2);
+            let columns =
+                |x: &Tensor<2>| x.clone().reshape([rows, time, heads.key_value(), heads.dim()]).swap_dims(1, 2);
             layers.push([columns(&p.k), columns(&p.v)]);
             x = x + layer.attention.mix(heads, p, input.visibility(layer.window));
             x = self.feed_forward(layer, x);

@@ -138,7 +138,7 @@ impl DecoderConfig {
 
     /// The attention heads of every layer.
     pub(crate) fn heads(&self) -> Heads {
-        Heads { query: self.num_attention_heads, key_value: self.num_key_value_heads, dim: self.head_dim }
+        Heads::new(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{path::Path, sync::Arc};
 
-use bpo_kernels::{rms_norm, swiglu};
+use bpo_kernels::{is_fused, rms_norm, swiglu};
 use burn::tensor::{
     Device, Tensor,
     activation::{gelu, gelu_approximate, relu},
@@ -119,6 +119,15 @@ impl Decoder {
     pub fn device(&self) -> Device {
         self.embedding.device()
     }
+
+    /// How long rows of packed sequences should be, when the longest of them needs `needed` tokens: where attention
+    /// computes only what a token sees, a long row costs no more than short ones and leaves less padding.
+    pub fn row_length(&self, needed: usize) -> usize {
+        if is_fused(&self.embedding) { needed.max(Self::LONG_ROW) } else { needed }
+    }
+
+    /// Bounds the work of finding out who sees whom, which grows with the square of the row.
+    const LONG_ROW: usize = 4096;
 
     /// Makes an input of ids and positions `[rows, time]`, row-major; `may_attend(row, query, key)`
     /// is asked for `key <= query` by index in the row, sliding windows are applied on top, by position.

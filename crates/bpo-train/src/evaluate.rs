@@ -1,6 +1,6 @@
 //! Held-out prompts: responses, scores, win rates, KL to the start.
 use bpo_annotate::{Annotator, Comparison, Item, Verdict};
-use bpo_data::{Group, Tokenizer, packed};
+use bpo_data::{Group, Layout, Tokenizer, packed};
 use bpo_model::Decoder;
 use bpo_sampler::GenerateConfig;
 use serde::{Deserialize, Serialize};
@@ -153,7 +153,7 @@ impl Evaluator<'_> {
                     completions: drawn.samples.iter().map(|s| s.tokens.as_slice()).collect(),
                 })
                 .collect();
-            let scored = sequence_logps(start, &packed(&groups, pad, longest(&groups))?)?;
+            let scored = sequence_logps(start, &pack(start, &groups, pad)?)?;
             let sampled = responses.iter().flat_map(|drawn| &drawn.samples);
             total += sampled.zip(&scored.sums).map(|(s, &sum)| f64::from(s.logp() - sum)).sum::<f64>();
         }
@@ -183,10 +183,12 @@ fn win(verdict: &Verdict) -> Option<f64> {
     }
 }
 
-/// Tokens of the longest prompt with all its completions: the row length that packing needs.
-pub(crate) fn longest(groups: &[Group<'_>]) -> usize {
+/// Groups in rows that waste as little as `model` can make of it: as long as the longest group, or longer where that
+/// costs nothing.
+pub(crate) fn pack(model: &Decoder, groups: &[Group<'_>], pad: u32) -> Result<Layout, Error> {
     let tokens = |group: &Group<'_>| group.prompt.len() + group.completions.iter().map(|c| c.len()).sum::<usize>();
-    groups.iter().map(tokens).max().unwrap_or(1)
+    let longest = groups.iter().map(tokens).max().unwrap_or(1);
+    Ok(packed(groups, pad, model.row_length(longest))?)
 }
 
 /// 1 where `ours` is preferred, 0 where `theirs` is, ½ for a tie, `None` for an abstention.

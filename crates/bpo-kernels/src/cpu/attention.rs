@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::Arch;
 
 use super::{
-    gemm::{Into, Matrix, MatrixMut, gemm, stream},
+    gemm::{Matrix, MatrixMut, Write, gemm, stream},
     math,
     parallel::{self, Shared},
 };
@@ -109,7 +109,7 @@ impl Tile {
         for (column, keys) in self.parts() {
             let (a, b) = (a.rows(&self.queries), b.rows(keys).transposed());
             let out = MatrixMut::new(&mut out[column..], self.queries.len(), keys.len(), self.span);
-            gemm(Into::Overwrite, out, factor, a, b, false);
+            gemm(Write::Replace, out, factor, a, b, false);
         }
     }
 
@@ -149,25 +149,25 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     fn query_head(&self, head: usize) -> Head<'a> {
-        Head::new(self.q, self.heads.query, head, self.heads.dim)
+        Head::new(self.q, self.heads.query(), head, self.heads.dim())
     }
 
     fn keys(&self, kv: usize) -> Head<'a> {
-        Head::new(self.k, self.heads.key_value, kv, self.heads.dim)
+        Head::new(self.k, self.heads.key_value(), kv, self.heads.dim())
     }
 
     fn values(&self, kv: usize) -> Head<'a> {
-        Head::new(self.v, self.heads.key_value, kv, self.heads.dim)
+        Head::new(self.v, self.heads.key_value(), kv, self.heads.dim())
     }
 
     /// Runs `work` for every independent part of the tokens and every key head.
     fn each(&self, work: impl Fn(Range<usize>, usize) + Send + Sync) {
-        let (parts, kv) = (self.visibility.parts(), self.heads.key_value);
+        let (parts, kv) = (self.visibility.parts(), self.heads.key_value());
         parallel::tasks(parts.len() * kv, |task| work(parts[task / kv].clone(), task % kv));
     }
 
     fn writer<'o>(&self, out: &'o mut [f32], heads: usize) -> impl Fn(usize) -> HeadMut<'o> + use<'o> {
-        let (values, dim) = (Shared::new(out), self.heads.dim);
+        let (values, dim) = (Shared::new(out), self.heads.dim());
         move |head| HeadMut { values, width: heads * dim, offset: head * dim, dim }
     }
 }
@@ -175,7 +175,7 @@ impl<'a> Inputs<'a> {
 /// `out` `[tokens, heads · dim]` and the log-normaliser of every query and head, `[tokens, heads]`.
 pub fn forward(inputs: Inputs<'_>, out: &mut [f32], normalisers: &mut [f32]) {
     let heads = inputs.heads;
-    let (out, normalisers) = (inputs.writer(out, heads.query), Shared::new(normalisers));
+    let (out, normalisers) = (inputs.writer(out, heads.query()), Shared::new(normalisers));
     inputs.each(|part, kv| {
         let mut weights = Vec::new();
         for tile in tiles(part, inputs.visibility) {
@@ -184,19 +184,19 @@ pub fn forward(inputs: Inputs<'_>, out: &mut [f32], normalisers: &mut [f32]) {
                 tile.products(&mut weights, inputs.scale, inputs.query_head(head), inputs.keys(kv));
                 Arch::new().dispatch(|| {
                     for (row, weights) in weights.chunks_exact_mut(tile.span.max(1)).enumerate() {
-                        let at = (tile.queries.start + row) * heads.query + head;
+                        let at = (tile.queries.start + row) * heads.query() + head;
                         // SAFETY: one element per query and head.
                         let normaliser = unsafe { normalisers.part(at..at + 1) };
                         normaliser[0] = softmax(&tile, row, weights);
                     }
                 });
-                let mut into = Into::Overwrite;
+                let mut into = Write::Replace;
                 for (column, keys) in tile.parts() {
                     // SAFETY: this task alone has these queries of this head.
                     let out = unsafe { out(head).rows(&tile.queries) };
                     let weights = tile.weights(&weights, column, keys);
                     gemm(into, out, 1.0, weights, inputs.values(kv).rows(keys), false);
-                    into = Into::Add;
+                    into = Write::Add;
                 }
             }
         }
@@ -230,29 +230,30 @@ pub fn backward(inputs: Inputs<'_>, outputs: Outputs<'_>, dq: &mut [f32], dk: &m
     let heads = inputs.heads;
     dk.fill(0.0);
     dv.fill(0.0);
-    let dq = inputs.writer(dq, heads.query);
-    let (dk, dv) = (inputs.writer(dk, heads.key_value), inputs.writer(dv, heads.key_value));
+    let dq = inputs.writer(dq, heads.query());
+    let (dk, dv) = (inputs.writer(dk, heads.key_value()), inputs.writer(dv, heads.key_value()));
     inputs.each(|part, kv| {
         let (mut weights, mut slopes) = (Vec::new(), Vec::new());
         for tile in tiles(part, inputs.visibility) {
             weights.resize(tile.queries.len() * tile.span, 0.0);
             slopes.resize(tile.queries.len() * tile.span, 0.0);
             for head in heads.of_key_value(kv) {
-                let gradient = Head::new(outputs.gradient, heads.query, head, heads.dim);
+                let gradient = Head::new(outputs.gradient, heads.query(), head, heads.dim());
                 tile.products(&mut weights, inputs.scale, inputs.query_head(head), inputs.keys(kv));
                 tile.products(&mut slopes, 1.0, gradient, inputs.values(kv));
                 Arch::new().dispatch(|| score_slopes(&tile, head, heads, outputs, &mut weights, &mut slopes));
                 let queries = inputs.query_head(head).rows(&tile.queries);
-                let mut into = Into::Overwrite;
+                let mut into = Write::Replace;
                 for (column, keys) in tile.parts() {
-                    // SAFETY: this task alone has these queries of this head, and these keys of this key head.
+                    // SAFETY: this task alone has these queries of this head, and these keys of this key head: no query
+                    // of another of `Visibility::parts` sees them.
                     let (dq, dk, dv) = unsafe { (dq(head).rows(&tile.queries), dk(kv).rows(keys), dv(kv).rows(keys)) };
                     let slopes = tile.weights(&slopes, column, keys);
                     let weights = tile.weights(&weights, column, keys).transposed();
                     gemm(into, dq, inputs.scale, slopes, inputs.keys(kv).rows(keys), false);
-                    gemm(Into::Add, dk, inputs.scale, slopes.transposed(), queries, false);
-                    gemm(Into::Add, dv, 1.0, weights, gradient.rows(&tile.queries), false);
-                    into = Into::Add;
+                    gemm(Write::Add, dk, inputs.scale, slopes.transposed(), queries, false);
+                    gemm(Write::Add, dv, 1.0, weights, gradient.rows(&tile.queries), false);
+                    into = Write::Add;
                 }
             }
         }
@@ -262,12 +263,12 @@ pub fn backward(inputs: Inputs<'_>, outputs: Outputs<'_>, dq: &mut [f32], dk: &m
 /// Scores become weights, and gradients of weights those of scores: `p·(dp − Σ dp·p)`.
 #[inline(always)]
 fn score_slopes(tile: &Tile, head: usize, heads: Heads, outputs: Outputs<'_>, weights: &mut [f32], slopes: &mut [f32]) {
-    let out = Head::new(outputs.out, heads.query, head, heads.dim);
-    let gradient = Head::new(outputs.gradient, heads.query, head, heads.dim);
+    let out = Head::new(outputs.out, heads.query(), head, heads.dim());
+    let gradient = Head::new(outputs.gradient, heads.query(), head, heads.dim());
     let span = tile.span.max(1);
     for (row, (weights, slopes)) in weights.chunks_exact_mut(span).zip(slopes.chunks_exact_mut(span)).enumerate() {
         let query = tile.queries.start + row;
-        let normaliser = outputs.normalisers[query * heads.query + head];
+        let normaliser = outputs.normalisers[query * heads.query() + head];
         let mean = math::dot(out.row(query), gradient.row(query));
         tile.each_visible(row, weights, |_, weights| {
             weights.iter_mut().for_each(|weight| *weight = math::exp(*weight - normaliser));
@@ -291,18 +292,18 @@ pub fn decode(
     heads: Heads,
     scale: f32,
 ) {
-    let (group, dim) = (heads.group(), heads.dim);
+    let (group, dim) = (heads.group(), heads.dim());
     let longest = visible.iter().map(Range::len).max().unwrap_or(0);
     let out = Shared::new(out);
     let grain = (1 << 15) / (group * dim * longest).max(1);
-    parallel::ranges(visible.len() * heads.key_value, grain.max(1), |tasks| {
+    parallel::ranges(visible.len() * heads.key_value(), grain.max(1), |tasks| {
         let mut weights = vec![0.0; group * longest];
         for task in tasks {
-            let (row, kv) = (task / heads.key_value, task % heads.key_value);
+            let (row, kv) = (task / heads.key_value(), task % heads.key_value());
             let seen = visible[row].clone();
             let columns = (task * capacity + seen.start) * dim..(task * capacity + seen.end) * dim;
             let (keys, values) = (&keys[columns.clone()], &values[columns]);
-            let queries = (row * heads.query + kv * group) * dim..(row * heads.query + (kv + 1) * group) * dim;
+            let queries = (row * heads.query() + kv * group) * dim..(row * heads.query() + (kv + 1) * group) * dim;
             let weights = &mut weights[..group * seen.len()];
             stream(weights, &q[queries.clone()], keys, [group, dim, seen.len()]);
             // SAFETY: a task is one row and key head, whose query heads nobody else has.

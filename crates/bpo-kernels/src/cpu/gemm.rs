@@ -15,7 +15,11 @@ pub struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// Row-major without gaps.
+    ///
+    /// # Panics
+    /// When there are more or fewer `values`.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(rows.checked_mul(columns), Some(values.len()), "matrix of {rows} × {columns}");
         Self::strided(values, rows, columns, columns)
     }
 
@@ -24,8 +28,11 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// When the matrix is not inside `values`.
     pub fn strided(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        let last = rows.checked_sub(1).map_or(0, |row| row * row_stride + columns);
-        assert!(last <= values.len(), "matrix of {rows} × {columns} in {} values", values.len());
+        assert!(
+            extent(rows, columns, row_stride) <= values.len(),
+            "matrix of {rows} × {columns} in {} values",
+            values.len()
+        );
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
@@ -80,18 +87,23 @@ impl<'a> MatrixMut<'a> {
     /// # Panics
     /// When the matrix is not inside the buffer.
     pub unsafe fn within(buffer: Shared<'a>, offset: usize, rows: usize, columns: usize, row_stride: usize) -> Self {
-        let last = rows.checked_sub(1).map_or(0, |row| row * row_stride + columns);
         assert!(columns <= row_stride, "rows of a product overlap");
-        let start = buffer.pointer(offset, last);
+        let start = buffer.pointer(offset, extent(rows, columns, row_stride));
         Self { start, rows, columns, row_stride, buffer: std::marker::PhantomData }
     }
 }
 
+/// Elements from the first of a matrix to its last; as many as there can be when that overflows.
+fn extent(rows: usize, columns: usize, row_stride: usize) -> usize {
+    let before_last = rows.saturating_sub(1).saturating_mul(row_stride);
+    if rows == 0 { 0 } else { before_last.saturating_add(columns) }
+}
+
 /// What happens to the values that stand where a product goes.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Into {
+pub enum Write {
     /// They are replaced.
-    Overwrite,
+    Replace,
     /// The product is added to them.
     Add,
 }
@@ -100,7 +112,7 @@ pub enum Into {
 ///
 /// # Panics
 /// When the sizes disagree.
-pub fn gemm(into: Into, out: MatrixMut<'_>, factor: f32, a: Matrix<'_>, b: Matrix<'_>, threads: bool) {
+pub fn gemm(into: Write, out: MatrixMut<'_>, factor: f32, a: Matrix<'_>, b: Matrix<'_>, threads: bool) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert!(k == b.rows && m == out.rows && n == out.columns, "sizes of a product");
     let parallelism =
@@ -114,7 +126,7 @@ pub fn gemm(into: Into, out: MatrixMut<'_>, factor: f32, a: Matrix<'_>, b: Matri
             out.start,
             1,
             out.row_stride as isize,
-            into == Into::Add,
+            into == Write::Add,
             a.values.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
@@ -141,12 +153,12 @@ pub const SKINNY: usize = 24;
 pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
     let (x, w) = (Matrix::new(x, m, k), Matrix::new(w, n, k));
     if m > SKINNY {
-        return gemm(Into::Overwrite, MatrixMut::new(out, m, n, n), 1.0, x, w.transposed(), true);
+        return gemm(Write::Replace, MatrixMut::new(out, m, n, n), 1.0, x, w.transposed(), true);
     }
     assert_eq!(out.len(), m * n, "room for a product");
     let out = Shared::new(out);
-    let grain = (PARALLEL / (m * k).max(1)).max(STEP);
-    parallel::ranges(n.div_ceil(STEP), grain.div_ceil(STEP), |blocks| {
+    let block = (STEP * m * k).max(1);
+    parallel::ranges(n.div_ceil(STEP), PARALLEL.div_ceil(block), |blocks| {
         let columns = blocks.start * STEP..(blocks.end * STEP).min(n);
         Arch::new().dispatch(Skinny { out, x, w, columns });
     });

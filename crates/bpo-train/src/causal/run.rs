@@ -9,7 +9,7 @@ use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Item, layout,
+    Item,
     outcome_model::predicted,
     start,
     texts::{Scale, Text, Texts, texts},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     CausalEstimator, CausalForm, CausalRecipe, CurvePoint, Error, EvalPrompt, Evaluation, Evaluator, LearningRate,
     Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable, bootstrap_mean,
-    evaluate::{win_rate, wins_by_score},
+    evaluate::{pack, win_rate, wins_by_score},
     export::export,
     state::State,
     step_metrics::{peak_rss_mib, rounded},
@@ -263,7 +263,7 @@ fn logging(
     observer.begin(Stage::Train, texts.len().div_ceil(size) as u64);
     for micro in texts.chunks(size) {
         let groups: Vec<_> = micro.iter().map(Text::group).collect();
-        scores.extend(recipe.causal_form.scores(&model, &layout(&groups, tokenizer.pad_id().unwrap_or(0))?)?);
+        scores.extend(recipe.causal_form.scores(&model, &pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?)?);
         observer.advance((scores.len() / size) as u64);
     }
     observer.end();

@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
             (None, _) => &self.state.behaviour.policy,
         };
         let pad = self.tokenizer.pad_id().unwrap_or(0);
-        Batch::new(pairs, pad, recorded, || Ok(reference.model(&self.base)?))
+        Batch::new(pairs, pad, recorded, &self.base, || Ok(reference.model(&self.base)?))
     }
 
     fn describe_ensemble(&self, metrics: &mut Map<String, Value>) -> Result<(), Error> {
