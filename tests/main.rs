@@ -1,4 +1,5 @@
-//! The `bpo` binary from the outside: arguments in, exit code, standard output and standard error out.
+//! The `bpo` binary from the outside: arguments in, exit code, standard output and standard error out. And the
+//! conformance suite of devices, which uses the crates below it as well.
 //! What a test needs and does not find is said in a `skipped:` line.
 #![allow(
     missing_docs,
@@ -10,3 +11,9 @@
 )]
 
 mod cli;
+mod conformance;
+#[allow(dead_code, reason = "opening is all that is used")]
+#[path = "../crates/bpo-cli/src/device.rs"]
+mod device;
+#[allow(dead_code, reason = "each of its users uses its part")]
+mod golden;

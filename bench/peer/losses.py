@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 
+from common import Finished, alternate
+
 PAIRS = 4096
 BETA, SMOOTHING, TAU = 0.1, 0.1, 0.05
 
@@ -228,15 +230,16 @@ def main():
     if options.torch:
         print(json.dumps(measure_torch(options.rounds, options.threads)))
         return
-    ours = [build(), "--json", str(options.rounds)]
-    theirs = [sys.executable, __file__, "--torch", f"--rounds={options.rounds}", f"--threads={options.threads}"]
+    commands = {
+        "ours": [build(), "--json", str(options.rounds)],
+        "theirs": [
+            sys.executable, __file__, "--torch", f"--rounds={options.rounds}", f"--threads={options.threads}"
+        ],
+    }
     environment = {**os.environ, "RAYON_NUM_THREADS": str(options.threads)}
-    turns = {"ours": [], "theirs": []}
-    for turn in range(options.turns):
-        order = [("ours", ours), ("theirs", theirs)]
-        for side, command in order if turn % 2 == 0 else order[::-1]:
-            printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-            turns[side].append(json.loads(printed))
+    turns = {side: [] for side in commands}
+    for _, side in alternate(commands, options.turns):
+        turns[side].append(json.loads(Finished(commands[side], environment).out))
     print("| loss | forward, bpo-loss | PyTorch | ratio | with backward, bpo-loss | PyTorch | ratio |")
     print("|---|---|---|---|---|---|---|")
     for name in turns["ours"][0]:

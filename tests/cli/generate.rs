@@ -48,6 +48,28 @@ fn recorded_log_probs_are_those_that_score_gives() {
 }
 
 #[test]
+fn no_completion_is_shorter_than_min_new_tokens() {
+    let Some((rows, _)) = generate(&["--min-new-tokens", "12", "--temperature", "3"]) else { return };
+    assert!(rows.iter().all(|row| row["length"] == 12), "{rows:?}");
+    let refused = bpo(&["generate", "--model", "embedded", "--prompt", "x", "--min-new-tokens", "129"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--min-new-tokens 129 is above --max-new-tokens 128"), "{}", refused.stderr);
+}
+
+#[test]
+fn what_was_sampled_and_how_fast_is_told_on_standard_error() {
+    let Some(model) = fixture("stories260K") else { return };
+    let common = ["generate", "--model", arg(&model), "--prompt", "Once", "--samples", "3", "--max-new-tokens", "5"];
+    let told = bpo(&common).stderr;
+    assert!(told.contains("3 completions, ") && told.contains(" tokens/s)"), "{told}");
+    let run = bpo(&[&common[..], &["--json"]].concat());
+    let totals: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
+    let tokens: u64 = run.rows().iter().map(|row| row["length"].as_u64().unwrap()).sum();
+    assert_eq!((&totals["completions"], &totals["tokens"]), (&3.into(), &tokens.into()));
+    assert!(totals["tokens_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn greedy_needs_no_seed() {
     let Some((one, _)) = generate(&["--greedy", "--seed", "1"]) else { return };
     let (other, _) = generate(&["--greedy", "--seed", "2"]).unwrap();

@@ -1,8 +1,9 @@
 //! One module per verb; `bpo` runs the binary.
 mod annotate;
-mod bpo;
+pub mod bpo;
 mod causal;
 mod compare;
+mod devices;
 mod eval;
 mod generate;
 mod inspect;

@@ -1,4 +1,4 @@
-//! What the `golden` examples share: reading golden files, comparing, and saying how far off the worst value is.
+//! What the `golden` examples and the conformance suite share: reading golden files, comparing, and saying how far off the worst value is.
 //! Each crate's example includes this file and answers for the schemas that it owns.
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -105,7 +105,8 @@ impl Check {
         &self.failures
     }
 
-    fn print(&self, file: &str) {
+    /// Says how many cases there were, the worst error of each quantity, and what was wrong.
+    pub fn print(&self, file: &str) {
         let verdict = if self.failures.is_empty() && self.cases > 0 { "ok  " } else { "FAIL" };
         let errors: Vec<String> = self
             .worst

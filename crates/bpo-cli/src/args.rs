@@ -2,8 +2,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    annotate::AnnotateArgs, compare::CompareArgs, device, eval::EvalArgs, failure::Failure, generate::GenerateArgs,
-    inspect::InspectArgs, merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
+    annotate::AnnotateArgs, compare::CompareArgs, device, devices::DevicesArgs, eval::EvalArgs, failure::Failure,
+    generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs,
+    train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
@@ -26,7 +27,8 @@ pub struct Cli {
 /// Flags of every verb.
 #[derive(Debug, Args)]
 pub struct Globals {
-    /// Where to compute: flex, tch, tch:cuda, tch:mps, cuda, rocm, wgpu, vulkan, metal, cpu; cuda:1 is the second card
+    /// Where to compute: flex, tch, tch:cuda, tch:mps, cuda, rocm, wgpu, vulkan, metal, cpu; cuda:1 is the second card;
+    /// `bpo devices` says which of them work here
     #[arg(long, global = true, env = "BPO_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
     /// No progress on standard error
@@ -37,7 +39,7 @@ pub struct Globals {
 impl Globals {
     /// The device that was asked for, or this build's first.
     pub fn device(&self) -> Result<burn::tensor::Device, Failure> {
-        device::open(self.asked())
+        Ok(device::open(self.asked())?)
     }
 
     /// The name of [`Globals::device`].
@@ -68,4 +70,5 @@ pub enum Command {
     Generate(GenerateArgs),
     Inspect(InspectArgs),
     Merge(MergeArgs),
+    Devices(DevicesArgs),
 }

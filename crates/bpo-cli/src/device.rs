@@ -1,21 +1,37 @@
-//! From `--device` to a device of this build.
-use burn::tensor::Device;
+//! From `--device` to a device of this build. Stands on its own: the conformance suite opens its device here too.
+use std::fmt;
 
-use crate::failure::Failure;
+use burn::tensor::Device;
 
 /// A kind of device: its name, the cargo feature it needs, and whether this build has it. The first
 /// one that this build has is the default.
-struct Backend {
-    name: &'static str,
-    feature: &'static str,
-    built: bool,
+pub struct Backend {
+    /// What `--device` calls it.
+    pub name: &'static str,
+    /// The cargo feature of this program that has it.
+    pub feature: &'static str,
+    /// Whether this build has that feature.
+    pub built: bool,
 }
+
+/// Why there is no such device.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
 
 const fn backend(name: &'static str, feature: &'static str, built: bool) -> Backend {
     Backend { name, feature, built }
 }
 
-const BACKENDS: [Backend; 10] = [
+/// Every kind of device there is, built or not.
+pub const BACKENDS: [Backend; 10] = [
     backend("flex", "flex", cfg!(feature = "flex")),
     backend("tch", "tch", cfg!(feature = "tch")),
     backend("tch:cuda", "tch", cfg!(feature = "tch")),
@@ -32,14 +48,17 @@ const BACKENDS: [Backend; 10] = [
 const NUMBERED: [&str; 3] = ["tch:cuda", "cuda", "rocm"];
 
 /// The device called `name`, or the first that this build has.
-pub fn open(name: Option<&str>) -> Result<Device, Failure> {
+///
+/// # Errors
+/// When the name is unknown, or its kind is not in this build.
+pub fn open(name: Option<&str>) -> Result<Device, Error> {
     let (backend, index) = match name {
         Some(name) => parse(name)?,
         None => (default_backend()?, 0),
     };
     if !backend.built {
         let (name, feature) = (backend.name, backend.feature);
-        return Err(Failure::usage(format!(
+        return Err(Error(format!(
             "--device {name}: this build does not have it; build with `--features {feature}` ({})",
             built()
         )));
@@ -52,12 +71,16 @@ pub fn name(asked: Option<&str>) -> &str {
     asked.unwrap_or_else(|| default_backend().map_or("none", |backend| backend.name))
 }
 
-fn default_backend() -> Result<&'static Backend, Failure> {
+/// The kind that is opened when none is asked for.
+///
+/// # Errors
+/// When this build has none.
+pub fn default_backend() -> Result<&'static Backend, Error> {
     let first = BACKENDS.iter().find(|backend| backend.built);
-    first.ok_or_else(|| Failure::usage("this build has no device at all; build with `--features flex`"))
+    first.ok_or_else(|| Error("this build has no device at all; build with `--features flex`".to_owned()))
 }
 
-fn parse(text: &str) -> Result<(&'static Backend, usize), Failure> {
+fn parse(text: &str) -> Result<(&'static Backend, usize), Error> {
     let find = |name: &str| BACKENDS.iter().find(|backend| backend.name == name);
     if let Some(backend) = find(text) {
         return Ok((backend, 0));
@@ -68,11 +91,12 @@ fn parse(text: &str) -> Result<(&'static Backend, usize), Failure> {
     });
     numbered.ok_or_else(|| {
         let known: Vec<String> = BACKENDS.iter().map(spelling).collect();
-        Failure::usage(format!("--device {text}: no such device; known: {} ({})", known.join(", "), built()))
+        Error(format!("--device {text}: no such device; known: {} ({})", known.join(", "), built()))
     })
 }
 
-fn spelling(backend: &Backend) -> String {
+/// A kind's name as `--device` takes it: with `[:N]` where a machine may have several.
+pub fn spelling(backend: &Backend) -> String {
     let suffix = if NUMBERED.contains(&backend.name) { "[:N]" } else { "" };
     format!("{}{suffix}", backend.name)
 }
@@ -87,7 +111,7 @@ fn built() -> String {
     not(any(feature = "cuda", feature = "rocm", feature = "tch")),
     expect(unused_variables, reason = "only GPUs are counted")
 )]
-fn construct(name: &str, index: usize) -> Result<Device, Failure> {
+fn construct(name: &str, index: usize) -> Result<Device, Error> {
     match name {
         #[cfg(feature = "flex")]
         "flex" => Ok(Device::flex()),
@@ -105,7 +129,7 @@ fn construct(name: &str, index: usize) -> Result<Device, Failure> {
         "metal" => Ok(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "cpu")]
         "cpu" => Ok(Device::cpu()),
-        other => Err(Failure::usage(format!("--device {other}: not in this build ({})", built()))),
+        other => Err(Error(format!("--device {other}: not in this build ({})", built()))),
     }
 }
 
@@ -137,7 +161,7 @@ mod tests {
     #[test]
     fn a_device_of_another_build_names_its_feature_and_this_builds_devices() {
         let Some(missing) = BACKENDS.iter().find(|backend| !backend.built) else { return };
-        let text = open(Some(missing.name)).unwrap_err().text();
+        let text = open(Some(missing.name)).unwrap_err().to_string();
         assert!(text.contains(&format!("--features {}", missing.feature)) && text.contains("this build has"), "{text}");
     }
 }

@@ -68,7 +68,7 @@ pub struct EvalArgs {
     /// Put plain prompts to the model as a user's message
     #[arg(long)]
     apply_chat_template: bool,
-    /// Prompts sampled at once
+    /// Completions decoded together
     #[arg(long, value_name = "B", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Decides every random choice
@@ -176,11 +176,12 @@ impl EvalArgs {
             tokenizer: &side.tokenizer,
             generate: GenerateConfig {
                 max_new_tokens: self.max_new_tokens as usize,
+                min_new_tokens: 0,
+                batch_size: self.batch_size as usize,
                 sampling: self.sampling(),
                 eos_ids: side.tokenizer.eos_ids().to_vec(),
                 sampled_vocab: Some(side.tokenizer.vocab_size()),
             },
-            batch: self.batch_size as usize,
             seed: self.seed,
         }
     }

@@ -7,6 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use crate::device;
+
 /// Kinds of failure; the number is the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -108,10 +110,16 @@ pub fn guarded(command: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fail
     if std::env::var_os("RUST_BACKTRACE").is_none() {
         std::panic::set_hook(Box::new(remember));
     }
-    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
-        let told = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let told = told.unwrap_or_else(|| "see above".to_owned());
+    caught(command).unwrap_or_else(|told| {
         Err(Failure::message(Kind::Internal, format!("internal error, which should not happen: {told}")))
+    })
+}
+
+/// What `work` returns, or what it said when it panicked.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+        let told = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+        told.unwrap_or_else(|| "see above".to_owned())
     })
 }
 
@@ -129,6 +137,12 @@ pub fn exit(result: Result<(), Failure>) -> ExitCode {
         let _ = writeln!(io::stderr(), "error: {}", failure.text());
     }
     ExitCode::from(failure.kind as u8)
+}
+
+impl From<device::Error> for Failure {
+    fn from(error: device::Error) -> Self {
+        Self::new(Kind::Usage, error)
+    }
 }
 
 impl From<bpo_data::Error> for Failure {

@@ -12,6 +12,7 @@ mod args;
 mod causal;
 mod compare;
 mod device;
+mod devices;
 mod embedded;
 mod eval;
 mod failure;
@@ -49,5 +50,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),
         Command::Merge(args) => merge::run(args, globals),
+        Command::Devices(args) => devices::run(args, globals),
     }
 }

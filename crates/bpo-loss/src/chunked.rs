@@ -4,6 +4,7 @@
 //! `(1[v = y] − p_v)·h` in `W[v]`. Both need only the chunk's own logits, so the gradient of any loss
 //! of the log-probs is exact without ever holding `[tokens, vocab]`: peak memory is
 //! `chunk × vocab`. No custom backward operator is involved, hence it runs on every backend.
+use bpo_kernels::{linear, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::Error;
@@ -98,7 +99,8 @@ impl Head {
             let rows = hidden.clone().narrow(0, start, chunk.len());
             let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &rows).unsqueeze_dim(1);
             // dL/d logits = c·(1[v = y] − p_v)
-            let pull = self.probabilities(&rows).probabilities.neg() * scale.clone();
+            let (probabilities, _) = softmax(linear(rows.clone(), self.weight.clone()));
+            let pull = probabilities.neg() * scale.clone();
             let index: Tensor<2, Int> = ints(chunk, &rows.device()).unsqueeze_dim(1);
             let pull = pull.scatter(1, index, scale, burn::tensor::IndexingUpdateOp::Add);
             weight = weight + pull.clone().transpose().matmul(rows);
@@ -114,15 +116,17 @@ impl Head {
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
             let index = ints(chunk, &rows.device());
-            let scored = self.probabilities(&rows);
+            let logits = linear(rows, self.weight.clone());
             let column: Tensor<2, Int> = index.clone().unsqueeze_dim(1);
-            logps.push((scored.shifted.gather(1, column) - scored.normaliser).squeeze_dim::<1>(1));
+            let chosen = logits.clone().gather(1, column).squeeze_dim::<1>(1);
+            let (probabilities, normalisers) = softmax(logits);
+            logps.push(chosen - normalisers);
             if self.collisions {
-                let squares = scored.probabilities.clone().square().sum_dim(1);
+                let squares = probabilities.clone().square().sum_dim(1);
                 collisions.push(squares.log().squeeze_dim::<1>(1));
             }
             if with_slopes {
-                let expected = scored.probabilities.matmul(self.weight.clone());
+                let expected = probabilities.matmul(self.weight.clone());
                 slopes.push(self.weight.clone().select(0, index) - expected);
             }
         }
@@ -134,15 +138,6 @@ impl Head {
         let slopes = with_slopes.then(|| Tensor::cat(slopes, 0));
         let collisions = self.collisions.then(|| Tensor::cat(collisions, 0));
         Ok(ScoredTokens { logps: Tensor::cat(logps, 0), slopes, collisions })
-    }
-
-    /// Softmax of `rows` `[chunk, hidden]` with one pass of exp; `log_softmax` would take two.
-    fn probabilities(&self, rows: &Tensor<2>) -> Softmax {
-        let logits = rows.clone().matmul(self.weight.clone().transpose());
-        let shifted = logits.clone() - logits.max_dim(1);
-        let exp = shifted.clone().exp();
-        let sum = exp.clone().sum_dim(1);
-        Softmax { shifted, probabilities: exp / sum.clone(), normaliser: sum.log() }
     }
 
     fn check(&self, hidden: &Tensor<2>, targets: &[u32]) -> Result<Tensor<2>, Error> {
@@ -161,15 +156,6 @@ impl Head {
             None => Ok(hidden),
         }
     }
-}
-
-struct Softmax {
-    /// `[chunk, vocab]`, logits minus their row maximum.
-    shifted: Tensor<2>,
-    /// `[chunk, vocab]`.
-    probabilities: Tensor<2>,
-    /// `[chunk, 1]`, log Σ exp(shifted).
-    normaliser: Tensor<2>,
 }
 
 fn chunks(targets: &[u32], size: usize) -> impl Iterator<Item = (usize, &[u32])> {

@@ -1,49 +1,72 @@
+use std::sync::Arc;
+
+use bpo_kernels::{CacheView, write_columns};
 use bpo_sampler::CausalLm;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::{
-    Decoder, Input,
-    input::{HIDDEN, grouped_bias},
-    rope::Rotation,
-};
+use crate::{Decoder, Input, rope::Rotation};
 
-/// Keys and values of the rows being sampled, with room for the whole completion: a token writes one
-/// column in place. Prompts are right-padded to a common length; the padding stays hidden.
-#[derive(Debug)]
+/// Keys and values of the rows being sampled. A row's tokens stand at the columns of their positions, from 0 on, so
+/// that what its next token may see is one contiguous range of columns, whatever the ages of the other rows. A token
+/// is written in place; rows that leave free theirs.
+#[derive(Debug, Default)]
 pub struct KvCache {
-    /// Per layer, `[rows, kv_heads, capacity, head_dim]` each.
-    layers: Vec<(Tensor<4>, Tensor<4>)>,
+    /// Per layer, `[room for rows, kv_heads, room for columns, head_dim]` each.
+    layers: Vec<[Tensor<4>; 2]>,
     rows: Vec<CacheRow>,
-    /// Columns of the padded prompts.
-    prompt_columns: usize,
-    /// Columns written so far.
-    length: usize,
-    capacity: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct CacheRow {
-    prompt: usize,
+    /// Tokens it holds: the column and position of the next.
+    length: usize,
+    /// Columns it may come to need.
+    reserved: usize,
 }
 
 impl KvCache {
-    /// 0 for the columns each row's next token may see, one query per row:
-    /// `[rows, 1, group, length]`; the columns' positions decide about a sliding window.
-    fn bias(&self, model: &Decoder, window: Option<usize>) -> Tensor<4> {
-        let mut bias = Vec::with_capacity(self.rows.len() * self.length);
-        for row in &self.rows {
-            let position = |column: usize| {
-                if column < self.prompt_columns { column } else { row.prompt + column - self.prompt_columns }
-            };
-            let now = position(self.length - 1);
-            bias.extend((0..self.length).map(|column| {
-                let written = column < row.prompt || column >= self.prompt_columns;
-                let near = window.is_none_or(|window| position(column) + window > now);
-                if written && near { 0.0 } else { HIDDEN }
-            }));
+    /// Columns that some row uses.
+    fn columns(&self) -> usize {
+        self.rows.iter().map(|row| row.length).max().unwrap_or(0)
+    }
+
+    /// Rows and columns there is room for.
+    fn room(&self) -> [usize; 2] {
+        self.layers.first().map_or([0; 2], |[keys, _]| [keys.dims()[0], keys.dims()[2]])
+    }
+
+    /// Makes room for what the rows may come to need, and gives back what is more than twice that. The first `filled`
+    /// rows are kept; `like` has the width of an empty cache's layers.
+    fn fit(&mut self, filled: usize, like: &[[Tensor<4>; 2]]) {
+        let needed = [self.rows.len(), self.rows.iter().map(|row| row.reserved).max().unwrap_or(0)];
+        let room = self.room();
+        let is_enough = room[0] >= needed[0] && room[1] >= needed[1];
+        if is_enough && room[0] * room[1] <= 2 * needed[0] * needed[1] {
+            return;
         }
-        let device = model.device().inner();
-        grouped_bias(bias, [self.rows.len(), 1, self.length], model.config.group(), &device)
+        // A batch fills up in several passes: twice the rows at a time, or each would copy those before.
+        let rows = if needed[0] > room[0] { needed[0].max(2 * room[0]) } else { needed[0] };
+        let columns = self.rows[..filled].iter().map(|row| row.length).max().unwrap_or(0);
+        let empty = |like: &Tensor<4>| {
+            let [_, heads, _, dim] = like.dims();
+            Tensor::zeros([rows, heads, needed[1], dim], &like.device())
+        };
+        if self.layers.is_empty() {
+            self.layers = like.iter().map(|[keys, values]| [empty(keys), empty(values)]).collect();
+            return;
+        }
+        for tensor in self.layers.iter_mut().flatten() {
+            tensor.inplace(|old| {
+                let new = empty(&old);
+                if filled == 0 { new } else { written(new, 0, old.narrow(0, 0, filled).narrow(2, 0, columns)) }
+            });
+        }
+    }
+
+    /// The columns each row's last token may see.
+    fn view(&self, window: Option<usize>) -> Arc<CacheView> {
+        let start = |length: usize| window.map_or(0, |window| length.saturating_sub(window));
+        Arc::new(CacheView::new(self.rows.iter().map(|row| start(row.length)..row.length).collect()))
     }
 }
 
@@ -58,80 +81,98 @@ impl CausalLm for Decoder {
         self.config.max_position_embeddings
     }
 
-    fn prefill(&self, prompts: &[&[u32]], new_tokens: usize) -> (KvCache, Tensor<2>) {
+    fn prefill(&self, prompts: &[&[u32]]) -> (KvCache, Tensor<2>) {
         let rows = prompts.len();
         let time = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0).max(1);
-        let capacity = time + new_tokens;
-        let input = padded(self, prompts, time);
+        let (input, heads) = (padded(self, prompts, time), self.config.heads());
         let mut x = self.embed(&input);
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(&self.config, normed, rows, &input.rotation);
-            layers.push((with_room(p.k.clone(), capacity), with_room(p.v.clone(), capacity)));
-            x = x + layer.attention.mix(&self.config, p.q, p.k, p.v, input.bias(layer.window));
+            let p = layer.attention.project(normed, &input.rotation);
+            let columns =
+                |x: &Tensor<2>| x.clone().reshape([rows, time, heads.key_value(), heads.dim()]).swap_dims(1, 2);
+            layers.push([columns(&p.k), columns(&p.v)]);
+            x = x + layer.attention.mix(heads, p, input.visibility(layer.window));
             x = self.feed_forward(layer, x);
         }
         let last: Vec<i64> = prompts.iter().enumerate().map(|(r, p)| (r * time + p.len()) as i64 - 1).collect();
         let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), &x.device());
         let logits = self.logits(self.norm.forward(x.select(0, last)));
-        let cache_rows = prompts.iter().map(|prompt| CacheRow { prompt: prompt.len() }).collect();
-        let cache = KvCache { layers, rows: cache_rows, prompt_columns: time, length: time, capacity };
-        (cache, logits)
+        let row = |prompt: &&[u32]| CacheRow { length: prompt.len(), reserved: prompt.len() };
+        (KvCache { layers, rows: prompts.iter().map(row).collect() }, logits)
     }
 
     fn step(&self, cache: &mut KvCache, tokens: &[u32]) -> Tensor<2> {
         let rows = cache.rows.len();
-        let column = cache.length;
-        if column == cache.capacity {
-            grow(cache);
+        let columns: Arc<Vec<usize>> = Arc::new(cache.rows.iter().map(|row| row.length).collect());
+        if cache.columns() == cache.room()[1] {
+            // A row that outgrows its reserve is given twice its length.
+            cache.rows.iter_mut().for_each(|row| row.reserved = row.reserved.max(2 * row.length));
+            cache.fit(rows, &[]);
         }
-        cache.length += 1;
-        let offset = column - cache.prompt_columns;
-        let positions: Vec<u32> = cache.rows.iter().map(|row| (row.prompt + offset) as u32).collect();
+        cache.rows.iter_mut().for_each(|row| row.length += 1);
+        let positions: Vec<u32> = columns.iter().map(|&column| column as u32).collect();
         let device = self.device().inner();
-        let rotation = Rotation::new(&self.frequencies, &positions, rows, 1, &device);
+        let rotation = Rotation::new(&self.frequencies, &positions, &device);
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device);
         let mut x = self.embedding.clone().select(0, ids);
         if let Some(scale) = self.config.embedding_scale {
             x = x * scale;
         }
-        let mut biases: Vec<(Option<usize>, Tensor<4>)> = Vec::new();
+        let mut views: Vec<(Option<usize>, Arc<CacheView>)> = Vec::new();
         let mut stored = std::mem::take(&mut cache.layers);
-        for (layer, slot) in self.layers.iter().zip(&mut stored) {
-            let bias = match biases.iter().find(|(window, _)| *window == layer.window) {
-                Some((_, bias)) => bias.clone(),
+        for (layer, [keys, values]) in self.layers.iter().zip(&mut stored) {
+            let view = match views.iter().find(|(window, _)| *window == layer.window) {
+                Some((_, view)) => Arc::clone(view),
                 None => {
-                    let bias = cache.bias(self, layer.window);
-                    biases.push((layer.window, bias.clone()));
-                    bias
+                    let view = cache.view(layer.window);
+                    views.push((layer.window, Arc::clone(&view)));
+                    view
                 }
             };
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(&self.config, normed, rows, &rotation);
-            write_column(&mut slot.0, column, p.k);
-            write_column(&mut slot.1, column, p.v);
-            let keys = slot.0.clone().narrow(2, 0, cache.length);
-            let values = slot.1.clone().narrow(2, 0, cache.length);
-            x = x + layer.attention.mix(&self.config, p.q, keys, values, bias);
+            let p = layer.attention.project(normed, &rotation);
+            keys.inplace(|keys| write_columns(keys, &columns, p.k));
+            values.inplace(|values| write_columns(values, &columns, p.v));
+            x = x + layer.attention.mix_cached(self.config.heads(), p.q, [keys.clone(), values.clone()], &view);
             x = self.feed_forward(layer, x);
         }
         cache.layers = stored;
         self.logits(self.norm.forward(x))
     }
 
-    fn select(&self, cache: &mut KvCache, rows: &[usize]) {
-        if rows.iter().copied().eq(0..cache.rows.len()) {
-            return;
-        }
+    fn append(&self, cache: &mut KvCache, from: &KvCache, rows: &[usize], room: usize) {
+        let first = cache.rows.len();
+        let with_room = |&row: &usize| {
+            let length = from.rows[row].length;
+            CacheRow { length, reserved: length + room }
+        };
+        cache.rows.extend(rows.iter().map(with_room));
+        cache.fit(first, &from.layers);
+        let columns = cache.rows[first..].iter().map(|row| row.length).max().unwrap_or(0);
         let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let index = Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &self.device().inner());
-        for (keys, values) in &mut cache.layers {
-            *keys = keys.clone().select(0, index.clone());
-            *values = values.clone().select(0, index.clone());
+        for (tensor, from) in cache.layers.iter_mut().flatten().zip(from.layers.iter().flatten()) {
+            let new = from.clone().narrow(2, 0, columns).select(0, index.clone());
+            tensor.inplace(|tensor| written(tensor, first, new));
         }
-        cache.rows = rows.iter().map(|&row| cache.rows[row]).collect();
+    }
+
+    fn swap_remove(&self, cache: &mut KvCache, row: usize) {
+        let last = cache.rows.len() - 1;
+        let columns = cache.rows[last].length;
+        cache.rows.swap_remove(row);
+        if row == last {
+            return;
+        }
+        let index = Tensor::<1, Int>::from_data(TensorData::new(vec![last as i64], [1]), &self.device().inner());
+        for tensor in cache.layers.iter_mut().flatten() {
+            // Selected, not sliced: a view would share the tensor, and writing would copy it all.
+            let moved = tensor.clone().select(0, index.clone()).narrow(2, 0, columns);
+            tensor.inplace(|tensor| written(tensor, row, moved));
+        }
     }
 }
 
@@ -154,23 +195,9 @@ fn padded(model: &Decoder, prompts: &[&[u32]], time: usize) -> Input {
     )
 }
 
-/// `[rows, heads, time, dim]` with zeros behind, up to `capacity` columns.
-fn with_room(tensor: Tensor<4>, capacity: usize) -> Tensor<4> {
-    let [rows, heads, time, dim] = tensor.dims();
-    let room = Tensor::zeros([rows, heads, capacity, dim], &tensor.device());
-    room.slice_assign([0..rows, 0..heads, 0..time, 0..dim], tensor)
-}
-
-/// Writes in place: the cache is the tensor's only owner here.
-fn write_column(cache: &mut Tensor<4>, column: usize, value: Tensor<4>) {
-    let [rows, heads, _, dim] = cache.dims();
-    cache.inplace(|cache| cache.slice_assign([0..rows, 0..heads, column..column + 1, 0..dim], value));
-}
-
-fn grow(cache: &mut KvCache) {
-    cache.capacity += cache.capacity.max(16);
-    for (keys, values) in &mut cache.layers {
-        keys.inplace(|keys| with_room(keys, cache.capacity));
-        values.inplace(|values| with_room(values, cache.capacity));
-    }
+/// `tensor` with `new` `[rows, heads, columns, dim]` at its first columns from row `first` on; in place where the
+/// tensor has no other owner.
+fn written(tensor: Tensor<4>, first: usize, new: Tensor<4>) -> Tensor<4> {
+    let [rows, heads, columns, dim] = new.dims();
+    tensor.slice_assign([first..first + rows, 0..heads, 0..columns, 0..dim], new)
 }

@@ -1,3 +1,4 @@
+use bpo_kernels::Heads;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -135,9 +136,9 @@ impl DecoderConfig {
         Ok(config)
     }
 
-    /// Query heads that share one key-value head.
-    pub fn group(&self) -> usize {
-        self.num_attention_heads / self.num_key_value_heads
+    /// The attention heads of every layer.
+    pub(crate) fn heads(&self) -> Heads {
+        Heads::new(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
     }
 }
 

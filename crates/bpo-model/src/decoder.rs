@@ -1,8 +1,9 @@
 use std::{path::Path, sync::Arc};
 
+use bpo_kernels::{is_fused, rms_norm, swiglu};
 use burn::tensor::{
     Device, Tensor,
-    activation::{gelu, gelu_approximate, relu, silu},
+    activation::{gelu, gelu_approximate, relu},
 };
 
 use crate::{
@@ -53,9 +54,8 @@ pub(crate) struct RmsNorm {
 impl RmsNorm {
     /// `x`: `[rows, width]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mean_square = (x.clone() * x.clone()).mean_dim(1);
         let weight = if self.unit_offset { self.weight.clone() + 1.0 } else { self.weight.clone() };
-        x / (mean_square + self.epsilon).sqrt() * weight.unsqueeze::<2>()
+        rms_norm(x, weight, self.epsilon)
     }
 }
 
@@ -101,7 +101,7 @@ impl Decoder {
                 source.matrix(embedding_name, shape)?
             };
         let layers = (0..c.num_hidden_layers).map(|i| layer(c, i, source)).collect::<Result<Vec<_>, _>>()?;
-        let norm = rms_norm(c, "model.norm".into(), c.hidden_size, source)?;
+        let norm = norm(c, "model.norm".into(), c.hidden_size, source)?;
         // A tied model whose file holds a head all the same: transformers 5 keeps it where it differs.
         let separate =
             head == HeadKind::LanguageModel && (!tied || (source.has("lm_head.weight") && source.has(embedding_name)));
@@ -119,6 +119,15 @@ impl Decoder {
     pub fn device(&self) -> Device {
         self.embedding.device()
     }
+
+    /// How long rows of packed sequences should be, when the longest of them needs `needed` tokens: where attention
+    /// computes only what a token sees, a long row costs no more than short ones and leaves less padding.
+    pub fn row_length(&self, needed: usize) -> usize {
+        if is_fused(&self.embedding) { needed.max(Self::LONG_ROW) } else { needed }
+    }
+
+    /// Bounds the work of finding out who sees whom, which grows with the square of the row.
+    const LONG_ROW: usize = 4096;
 
     /// Makes an input of ids and positions `[rows, time]`, row-major; `may_attend(row, query, key)`
     /// is asked for `key <= query` by index in the row, sliding windows are applied on top, by position.
@@ -142,8 +151,8 @@ impl Decoder {
         let mut x = self.embed(input);
         for layer in &self.layers {
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(&self.config, normed, input.rows, &input.rotation);
-            x = x + layer.attention.mix(&self.config, p.q, p.k, p.v, input.bias(layer.window));
+            let p = layer.attention.project(normed, &input.rotation);
+            x = x + layer.attention.mix(self.config.heads(), p, input.visibility(layer.window));
             x = self.feed_forward(layer, x);
         }
         self.norm.forward(x)
@@ -162,13 +171,14 @@ impl Decoder {
     pub(crate) fn feed_forward(&self, layer: &Layer, x: Tensor<2>) -> Tensor<2> {
         let normed = layer.mlp_norm.forward(x.clone());
         let gate = layer.gate.forward(normed.clone());
-        let gate = match self.config.activation {
-            Activation::Silu => silu(gate),
-            Activation::Gelu => gelu(gate),
-            Activation::GeluTanh => gelu_approximate(gate),
-            Activation::Relu => relu(gate),
+        let up = layer.up.forward(normed);
+        let product = match self.config.activation {
+            Activation::Silu => swiglu(gate, up),
+            Activation::Gelu => gelu(gate) * up,
+            Activation::GeluTanh => gelu_approximate(gate) * up,
+            Activation::Relu => relu(gate) * up,
         };
-        x + layer.down.forward(gate * layer.up.forward(normed))
+        x + layer.down.forward(product)
     }
 
     /// The head as one matrix `[vocab, hidden]`, LoRA included: the embedding when tied.
@@ -184,7 +194,7 @@ impl Decoder {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.embedding.clone().transpose()),
+            None => bpo_kernels::linear(hidden, self.embedding.clone()),
         }
     }
 
@@ -372,12 +382,12 @@ fn layer(c: &DecoderConfig, index: usize, source: &mut dyn Source) -> Result<Lay
     let (q, kv) = (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim);
     let attention = |name: &str| format!("{base}.self_attn.{name}");
     let head_norm = |name: &str, source: &mut dyn Source| {
-        if c.qk_norm { rms_norm(c, attention(name), c.head_dim, source).map(Some) } else { Ok(None) }
+        if c.qk_norm { norm(c, attention(name), c.head_dim, source).map(Some) } else { Ok(None) }
     };
     let mlp =
         |name: &str, shape, source: &mut dyn Source| linear(format!("{base}.mlp.{name}"), shape, c.mlp_bias, source);
     Ok(Layer {
-        attention_norm: rms_norm(c, format!("{base}.input_layernorm"), hidden, source)?,
+        attention_norm: norm(c, format!("{base}.input_layernorm"), hidden, source)?,
         attention: Attention {
             q: linear(attention("q_proj"), [q, hidden], c.qkv_bias, source)?,
             k: linear(attention("k_proj"), [kv, hidden], c.qkv_bias, source)?,
@@ -386,7 +396,7 @@ fn layer(c: &DecoderConfig, index: usize, source: &mut dyn Source) -> Result<Lay
             q_norm: head_norm("q_norm", source)?,
             k_norm: head_norm("k_norm", source)?,
         },
-        mlp_norm: rms_norm(c, format!("{base}.post_attention_layernorm"), hidden, source)?,
+        mlp_norm: norm(c, format!("{base}.post_attention_layernorm"), hidden, source)?,
         gate: mlp("gate_proj", [ffn, hidden], source)?,
         up: mlp("up_proj", [ffn, hidden], source)?,
         down: mlp("down_proj", [hidden, ffn], source)?,
@@ -400,7 +410,7 @@ pub(crate) fn linear(path: String, shape: [usize; 2], bias: bool, source: &mut d
     Ok(Linear { path, weight, bias, lora: None })
 }
 
-fn rms_norm(c: &DecoderConfig, path: String, width: usize, source: &mut dyn Source) -> Result<RmsNorm, Error> {
+fn norm(c: &DecoderConfig, path: String, width: usize, source: &mut dyn Source) -> Result<RmsNorm, Error> {
     let weight = source.vector(&format!("{path}.weight"), width)?;
     Ok(RmsNorm { path, weight, epsilon: c.rms_norm_eps, unit_offset: c.unit_offset_norm })
 }

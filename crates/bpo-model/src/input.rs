@@ -1,9 +1,9 @@
+use std::{ops::Range, sync::Arc};
+
+use bpo_kernels::Visibility;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::{DecoderConfig, Error, rope::Rotation};
-
-/// Added to the attention score of a position that must not be seen: its weight is exactly 0.
-pub(crate) const HIDDEN: f32 = -1e30;
 
 /// A batch of token rows with its positions and visibility, ready for [`Decoder::hidden`](crate::Decoder::hidden).
 ///
@@ -15,7 +15,7 @@ pub struct Input {
     pub(crate) time: usize,
     pub(crate) ids: Tensor<2, Int>,
     pub(crate) rotation: Rotation,
-    biases: Vec<(Option<usize>, Tensor<4>)>,
+    visibilities: Vec<(Option<usize>, Arc<Visibility>)>,
 }
 
 impl Input {
@@ -56,59 +56,49 @@ impl Input {
         let mut windows = config.windows.clone();
         windows.sort_unstable();
         windows.dedup();
-        let bias = |window: Option<usize>| {
-            let mut bias = vec![HIDDEN; rows * time * time];
-            for row in 0..rows {
-                let position = |index: usize| positions[row * time + index] as usize;
-                for query in 0..time {
-                    let line = &mut bias[(row * time + query) * time..][..=query];
-                    for (key, value) in line.iter_mut().enumerate() {
-                        let near = window.is_none_or(|window| position(key) + window > position(query));
-                        if key == query || (near && may_attend(row, query, key)) {
-                            *value = 0.0;
-                        }
-                    }
-                }
-            }
-            grouped_bias(bias, [rows, time, time], config.group(), device)
+        let visibility = |window: Option<usize>| {
+            let position = |index: usize| positions[index] as usize;
+            Arc::new(Visibility::new(rows, time, |query| {
+                let start = query / time * time;
+                let near = |key: usize| window.is_none_or(|window| position(key) + window > position(query));
+                let may = |key: usize| may_attend(query / time, query - start, key - start);
+                runs(start..query + 1, |key| key == query || (near(key) && may(key)))
+            }))
         };
         let longest = positions.iter().max().map_or(0, |&p| p as usize + 1);
-        let mut biases: Vec<(Option<usize>, Tensor<4>)> = Vec::new();
+        let mut visibilities: Vec<(Option<usize>, Arc<Visibility>)> = Vec::new();
         for window in windows {
             // A window that nothing reaches past is no window.
             let effective = window.filter(|&window| window < longest);
-            let known = biases.iter().find(|(w, _)| w.filter(|&w| w < longest) == effective);
-            let tensor = known.map_or_else(|| bias(effective), |(_, bias)| bias.clone());
-            biases.push((window, tensor));
+            let known = visibilities.iter().find(|(w, _)| w.filter(|&w| w < longest) == effective);
+            let seen = known.map_or_else(|| visibility(effective), |(_, seen)| Arc::clone(seen));
+            visibilities.push((window, seen));
         }
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         Self {
             rows,
             time,
             ids: Tensor::from_data(TensorData::new(ids, [rows, time]), device),
-            rotation: Rotation::new(frequencies, positions, rows, time, device),
-            biases,
+            rotation: Rotation::new(frequencies, positions, device),
+            visibilities,
         }
     }
 
-    /// `[rows, 1, group · time, time]`, 0 where a query may look and [`HIDDEN`] elsewhere.
-    pub(crate) fn bias(&self, window: Option<usize>) -> Tensor<4> {
-        let bias = self.biases.iter().find(|(w, _)| *w == window).or(self.biases.first());
-        match bias {
-            Some((_, bias)) => bias.clone(),
-            None => Tensor::zeros([1, 1, 1, 1], &self.ids.device()),
-        }
+    /// What layers with this window see.
+    pub(crate) fn visibility(&self, window: Option<usize>) -> &Arc<Visibility> {
+        let exact = self.visibilities.iter().position(|(w, _)| *w == window);
+        &self.visibilities[exact.unwrap_or(0)].1
     }
 }
 
-/// Repeats a bias `[rows, queries, keys]` for the `group` query heads that share a key head:
-/// `[rows, 1, group · queries, keys]`.
-pub(crate) fn grouped_bias(
-    bias: Vec<f32>,
-    [rows, queries, keys]: [usize; 3],
-    group: usize,
-    device: &Device,
-) -> Tensor<4> {
-    let bias = Tensor::<4>::from_data(TensorData::new(bias, [rows, 1, queries, keys]), device);
-    if group == 1 { bias } else { bias.repeat_dim(2, group) }
+/// The stretches of `places` where `holds`.
+fn runs(places: Range<usize>, holds: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for place in places.filter(|&place| holds(place)) {
+        match runs.last_mut() {
+            Some(run) if run.end == place => run.end += 1,
+            _ => runs.push(place..place + 1),
+        }
+    }
+    runs
 }

@@ -1,3 +1,4 @@
+use bpo_kernels::{Branch, linear, lora_linear};
 use burn::tensor::{Distribution, Tensor};
 
 /// `y = x·Wᵀ + b`, plus the LoRA branch `s·(x·Aᵀ)·Bᵀ` where one is attached.
@@ -29,12 +30,16 @@ pub(crate) struct LoraBranch {
 impl Linear {
     /// `x`: `[rows, in]`; returns `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut y = x.clone().matmul(self.weight.clone().transpose());
-        if let Some(bias) = &self.bias {
-            y = y + bias.clone().unsqueeze();
-        }
-        match &self.lora {
-            Some(lora) => y + lora.forward(x),
+        let weight = self.weight.clone();
+        let y = match &self.lora {
+            Some(lora) if lora.dropout > 0.0 => linear(x.clone(), weight) + lora.forward(dropped(x, lora.dropout)),
+            Some(LoraBranch { a, b, scaling, .. }) => {
+                lora_linear(x, weight, Branch { a: a.clone(), b: b.clone(), scaling: *scaling })
+            }
+            None => linear(x, weight),
+        };
+        match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze(),
             None => y,
         }
     }
@@ -54,8 +59,7 @@ impl Linear {
 
 impl LoraBranch {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let x = if self.dropout > 0.0 { dropped(x, self.dropout) } else { x };
-        x.matmul(self.a.clone().transpose()).matmul(self.b.clone().transpose()) * self.scaling
+        linear(linear(x, self.a.clone()), self.b.clone()) * self.scaling
     }
 }
 

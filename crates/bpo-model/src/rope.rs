@@ -1,20 +1,21 @@
+use bpo_kernels::rotate;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::{DecoderConfig, RopeScaling};
 
-/// Rotary angles of one batch: cosines and sines `[rows, time, 1, head_dim / 2]`, broadcast over heads.
+/// Rotary angles of one batch: cosines and sines `[tokens, head_dim / 2]`, the same for every head.
 ///
 /// Su et al. 2021, arXiv:2104.09864, in the half-split layout of Hugging Face. Computed on the host for
 /// the positions at hand, so there is no table to size and any position works.
 #[derive(Debug, Clone)]
 pub(crate) struct Rotation {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    cos: Tensor<2>,
+    sin: Tensor<2>,
 }
 
 impl Rotation {
-    /// `positions`: `[rows, time]`, row-major.
-    pub fn new(frequencies: &[f32], positions: &[u32], rows: usize, time: usize, device: &Device) -> Self {
+    /// `positions`: `[tokens]`.
+    pub fn new(frequencies: &[f32], positions: &[u32], device: &Device) -> Self {
         let half = frequencies.len();
         let (mut cos, mut sin) =
             (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
@@ -25,17 +26,13 @@ impl Rotation {
                 sin.push(s);
             }
         }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [rows, time, 1, half]), device);
+        let tensor = |values| Tensor::from_data(TensorData::new(values, [positions.len(), half]), device);
         Self { cos: tensor(cos), sin: tensor(sin) }
     }
 
-    /// Rotates `x` `[rows, time, heads, head_dim]`: halves (a, b) become (a·cos − b·sin, b·cos + a·sin).
-    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let half = x.dims()[3] / 2;
-        let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
-        let left = a.clone() * self.cos.clone() - b.clone() * self.sin.clone();
-        let right = b * self.cos.clone() + a * self.sin.clone();
-        Tensor::cat(vec![left, right], 3)
+    /// Rotates every head of `x` `[tokens, heads · head_dim]`.
+    pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        rotate(x, self.cos.clone(), self.sin.clone())
     }
 }
 

@@ -1,4 +1,8 @@
-use crate::{Error, TokenStream};
+use crate::{
+    Error, TokenStream,
+    filter::{above, most_probable, nucleus},
+    masses::{Masses, finite_max, pick},
+};
 
 /// How the next token is chosen from the model's distribution. The default is true ancestral sampling.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +22,22 @@ pub struct Sampling {
 impl Default for Sampling {
     fn default() -> Self {
         Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
+    }
+}
+
+/// Which tokens may be drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Admissible<'a> {
+    /// Ids at and above this may not.
+    pub below: usize,
+    /// Nor may these.
+    pub barred: &'a [u32],
+}
+
+impl Admissible<'_> {
+    /// All ids below `below`.
+    pub fn below(below: usize) -> Self {
+        Self { below, barred: &[] }
     }
 }
 
@@ -54,26 +74,39 @@ impl Sampling {
         Ok(())
     }
 
-    /// Chooses one of the first `admissible` tokens from one row of logits with one uniform number of
-    /// `stream` (none when greedy). The recorded log-prob is normalised over the whole row, as scoring
-    /// does. `None` when the logits hold NaN, +∞, or nothing admissible above −∞.
+    /// Chooses an admissible token from one row of logits with one uniform number of `stream` (none when
+    /// greedy). The recorded log-prob is normalised over the whole row, as scoring does. `None` when the
+    /// logits hold NaN, +∞, or nothing admissible above −∞.
     ///
-    /// Filters apply in the order of transformers: temperature, top-k, top-p, min-p.
-    pub fn draw(&self, logits: &[f32], admissible: usize, stream: &mut TokenStream) -> Option<Draw> {
-        let (_, highest) = peak(logits)?;
-        let sum: f64 = logits.iter().map(|&z| f64::from((z - highest).exp())).sum();
-        let normaliser = f64::from(highest) + sum.ln();
-        let logits = logits.get(..admissible)?;
-        let (best, max) = peak(logits)?;
+    /// Filters apply in the order of transformers: temperature, top-k, top-p, min-p. Barred tokens' logits
+    /// are overwritten.
+    pub fn draw(&self, logits: &mut [f32], admissible: Admissible<'_>, stream: &mut TokenStream) -> Option<Draw> {
+        let highest = finite_max(logits)?;
+        let mut masses = Masses::new(logits, highest, 1.0);
+        let normaliser = f64::from(highest) + masses.total().ln();
+        if normaliser.is_nan() {
+            return None;
+        }
+        let open = logits.get_mut(..admissible.below)?;
+        for &token in admissible.barred {
+            if let Some(logit) = open.get_mut(token as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
         let token = if self.temperature == 0.0 {
-            best
+            let max = finite_max(open)?;
+            open.iter().position(|&logit| logit == max)?
         } else if self.keeps_everything() {
-            let temperature = (self.temperature as f32).max(f32::MIN_POSITIVE);
-            pick(logits.iter().map(|&z| f64::from(((z - max) / temperature).exp())), stream.uniform())?
+            // At temperature 1 the normaliser's sums are the draw's, unless nearly all of the mass is inadmissible.
+            masses.restrict(open, admissible.barred);
+            if self.temperature != 1.0 || masses.total() < f64::EPSILON {
+                masses = Masses::new(open, finite_max(open)?, self.scale());
+            }
+            masses.pick(open, stream.uniform())?
         } else {
-            self.pick_filtered(logits, max, stream.uniform())?
+            self.pick_filtered(open, stream.uniform())?
         };
-        let logp = (f64::from(logits[token]) - normaliser) as f32;
+        let logp = (f64::from(open[token]) - normaliser) as f32;
         Some(Draw { token: u32::try_from(token).ok()?, logp })
     }
 
@@ -81,63 +114,36 @@ impl Sampling {
         self.top_k == 0 && self.top_p >= 1.0 && self.min_p == 0.0
     }
 
-    fn pick_filtered(&self, logits: &[f32], max: f32, uniform: f64) -> Option<usize> {
-        let mut kept: Vec<(usize, f64)> = logits
-            .iter()
-            .enumerate()
-            .map(|(token, &z)| (token, (f64::from(z - max) / self.temperature).exp()))
-            .filter(|&(_, weight)| weight > 0.0)
-            .collect();
-        // Ties break towards the lower id, so that what is kept does not depend on the sort.
-        let order = |a: &(usize, f64), b: &(usize, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if self.top_k > 0 && self.top_k < kept.len() {
-            kept.select_nth_unstable_by(self.top_k - 1, order);
-            kept.truncate(self.top_k);
-        }
-        if self.top_p < 1.0 {
-            kept.sort_unstable_by(order);
-            let mass: f64 = kept.iter().map(|k| k.1).sum();
-            let mut reached = 0.0;
-            let cut = kept.iter().position(|k| {
-                reached += k.1;
-                reached >= self.top_p * mass
-            });
-            kept.truncate(cut.map_or(kept.len(), |last| last + 1));
-        }
+    /// 1 / temperature.
+    fn scale(&self) -> f32 {
+        (self.temperature as f32).clamp(f32::MIN_POSITIVE, f32::MAX).recip()
+    }
+
+    fn pick_filtered(&self, logits: &[f32], uniform: f64) -> Option<usize> {
+        let max = finite_max(logits)?;
+        let weight = |&(token, logit): &(usize, f32)| (token, (f64::from(logit - max) / self.temperature).exp());
+        let mut kept: Vec<(usize, f64)> = if self.top_k > 0 && self.top_k < logits.len() {
+            let kept: Vec<_> = most_probable(logits, self.top_k).iter().map(weight).collect();
+            let mass = kept.iter().map(|k| k.1).sum::<f64>();
+            if self.top_p < 1.0 { nucleus(kept, self.top_p * mass) } else { kept }
+        } else if self.top_p < 1.0 {
+            let mass = Masses::new(logits, max, self.scale()).total();
+            // All the tokens below this one together do not reach 1 − p.
+            let negligible = (1.0 - self.top_p) * mass / logits.len() as f64;
+            let floor = self.logit_of(negligible.max(self.min_p), max);
+            nucleus(above(logits, floor).iter().map(weight).collect(), self.top_p * mass)
+        } else {
+            above(logits, self.logit_of(self.min_p, max)).iter().map(weight).collect()
+        };
         kept.retain(|k| k.1 >= self.min_p);
         kept.sort_unstable_by_key(|k| k.0);
         pick(kept.iter().map(|k| k.1), uniform).map(|index| kept[index].0)
     }
-}
 
-/// Index and value of the largest logit; `None` if any is NaN or +∞, or all are −∞.
-fn peak(logits: &[f32]) -> Option<(usize, f32)> {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit.is_nan() {
-            return None;
-        }
-        if logit > best.1 {
-            best = (token, logit);
-        }
+    /// A logit a little below the one of the given weight, relative to that of `max`.
+    fn logit_of(&self, weight: f64, max: f32) -> f32 {
+        (f64::from(max) + self.temperature * weight.ln() * (1.0 + 1e-3) - 1e-3) as f32
     }
-    best.1.is_finite().then_some(best)
-}
-
-/// Inverse-CDF draw from unnormalised weights.
-fn pick(weights: impl Iterator<Item = f64> + Clone, uniform: f64) -> Option<usize> {
-    let target = uniform * weights.clone().sum::<f64>();
-    let (mut reached, mut last) = (0.0, None);
-    for (index, weight) in weights.enumerate() {
-        if weight > 0.0 {
-            reached += weight;
-            last = Some(index);
-            if reached > target {
-                break;
-            }
-        }
-    }
-    last
 }
 
 #[cfg(test)]
@@ -155,7 +161,8 @@ mod tests {
         let mut stream = stream(0);
         let mut counts = vec![0; logits.len()];
         for _ in 0..draws {
-            counts[sampling.draw(logits, logits.len(), &mut stream).unwrap().token as usize] += 1;
+            counts[sampling.draw(&mut logits.to_vec(), Admissible::below(logits.len()), &mut stream).unwrap().token
+                as usize] += 1;
         }
         counts
     }
@@ -212,7 +219,7 @@ mod tests {
     #[test]
     fn the_recorded_log_prob_is_untempered_and_unfiltered() {
         let sampling = Sampling { temperature: 0.3, top_k: 2, ..Sampling::default() };
-        let draw = sampling.draw(&LOGITS, LOGITS.len(), &mut stream(1)).unwrap();
+        let draw = sampling.draw(&mut LOGITS.clone(), Admissible::below(LOGITS.len()), &mut stream(1)).unwrap();
         let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
         assert!((f64::from(draw.logp) - expected).abs() < 1e-6);
     }
@@ -220,17 +227,24 @@ mod tests {
     #[test]
     fn a_temperature_next_to_zero_is_greedy() {
         let sampling = Sampling { temperature: 1e-50, ..Sampling::default() };
-        assert_eq!(sampling.draw(&LOGITS, LOGITS.len(), &mut stream(3)).unwrap().token, 4);
+        assert_eq!(
+            sampling.draw(&mut LOGITS.clone(), Admissible::below(LOGITS.len()), &mut stream(3)).unwrap().token,
+            4
+        );
     }
 
     #[test]
     fn an_inadmissible_token_is_never_drawn_but_counts_in_the_log_prob() {
         let mut stream = stream(2);
+        let admissible = [Admissible::below(3), Admissible { below: 6, barred: &[4, 1] }];
         for sampling in [Sampling::default(), Sampling { top_k: 2, ..Sampling::default() }, Sampling::greedy()] {
-            for _ in 0..200 {
-                let draw = sampling.draw(&LOGITS, 3, &mut stream).unwrap();
-                let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
-                assert!(draw.token < 3 && (f64::from(draw.logp) - expected).abs() < 1e-6);
+            for admissible in admissible {
+                for _ in 0..200 {
+                    let draw = sampling.draw(&mut LOGITS.clone(), admissible, &mut stream).unwrap();
+                    let expected = softmax(&LOGITS, 1.0)[draw.token as usize].ln();
+                    assert!((draw.token as usize) < admissible.below && !admissible.barred.contains(&draw.token));
+                    assert!((f64::from(draw.logp) - expected).abs() < 1e-6);
+                }
             }
         }
     }
@@ -238,8 +252,8 @@ mod tests {
     #[test]
     fn non_finite_logits_draw_nothing() {
         for logits in [[f32::NAN, 0.0], [f32::INFINITY, 0.0], [f32::NEG_INFINITY; 2]] {
-            assert_eq!(Sampling::default().draw(&logits, 2, &mut stream(0)), None);
-            assert_eq!(Sampling::greedy().draw(&logits, 2, &mut stream(0)), None);
+            assert_eq!(Sampling::default().draw(&mut logits.clone(), Admissible::below(2), &mut stream(0)), None);
+            assert_eq!(Sampling::greedy().draw(&mut logits.clone(), Admissible::below(2), &mut stream(0)), None);
         }
     }
 
@@ -253,7 +267,7 @@ mod tests {
             let mut logits = logits;
             logits[0] = f32::NEG_INFINITY;
             let sampling = Sampling { top_k, ..Sampling::default() };
-            prop_assert_ne!(sampling.draw(&logits, logits.len(), &mut stream(slot)).unwrap().token, 0);
+            prop_assert_ne!(sampling.draw(&mut logits.clone(), Admissible::below(logits.len()), &mut stream(slot)).unwrap().token, 0);
         }
 
         #[test]
@@ -261,7 +275,7 @@ mod tests {
             let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
             let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let expected = logits.iter().position(|&z| z == max).unwrap();
-            prop_assert_eq!(Sampling::greedy().draw(&logits, logits.len(), &mut stream(0)).unwrap().token as usize, expected);
+            prop_assert_eq!(Sampling::greedy().draw(&mut logits.clone(), Admissible::below(logits.len()), &mut stream(0)).unwrap().token as usize, expected);
         }
     }
 }

@@ -1,6 +1,4 @@
-use burn::tensor::Tensor;
-
-use crate::{CausalLm, Draw, Error, Sampling, StreamKey, TokenStream};
+use crate::{CausalLm, Error, Generation, Sampling, StreamKey};
 
 /// One prompt and the random stream of each of its samples.
 #[derive(Debug, Clone)]
@@ -16,12 +14,34 @@ pub struct Request<'a> {
 pub struct GenerateConfig {
     /// Completions are cut after this many tokens.
     pub max_new_tokens: usize,
+    /// No EOS token is admissible before this many were sampled (a context that is full still cuts). Recorded
+    /// log-probs stay those of the whole distribution.
+    pub min_new_tokens: usize,
+    /// Completions decoded together, at least 1: bounds the memory of keys and values.
+    pub batch_size: usize,
     /// Choice of the next token.
     pub sampling: Sampling,
     /// Sampling one of these ends a completion; the token is part of it.
     pub eos_ids: Vec<u32>,
     /// Ids at and above this are never sampled (rows that only pad the embedding matrix).
     pub sampled_vocab: Option<usize>,
+}
+
+impl GenerateConfig {
+    /// Checks the parameters' domains.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`] naming the key.
+    pub fn validate(&self) -> Result<(), Error> {
+        if self.batch_size == 0 {
+            return Err(Error::BadParameter { name: "batch_size", value: 0.0, requirement: "must be at least 1" });
+        }
+        if self.min_new_tokens > self.max_new_tokens {
+            let (name, value) = ("min_new_tokens", self.min_new_tokens as f64);
+            return Err(Error::BadParameter { name, value, requirement: "must not be above max_new_tokens" });
+        }
+        self.sampling.validate()
+    }
 }
 
 /// Why a completion ended.
@@ -52,11 +72,11 @@ impl Completion {
     }
 }
 
-/// Samples every request's completions in one batch: each prompt is read once for all its samples,
-/// and rows that finish leave the batch.
+/// Samples every request's completions, `config.batch_size` rows at a time: each prompt is read once for all its
+/// samples, rows that finish leave the batch and waiting prompts enter. See [`Generation`] to have them one by one.
 ///
 /// Returns one list per request, one completion per key. `progress` is called with the number of
-/// unfinished rows after every token.
+/// unfinished completions after every token.
 ///
 /// # Errors
 /// [`Error`] for an empty, over-long or out-of-vocabulary prompt, a bad parameter, or logits that are
@@ -67,169 +87,20 @@ pub fn generate<M: CausalLm>(
     config: &GenerateConfig,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Vec<Completion>>, Error> {
-    config.sampling.validate()?;
-    check(model, requests)?;
-    let mut batch = Batch::new(requests, config, model.context());
-    if batch.live.is_empty() || config.max_new_tokens == 0 {
-        return Ok(batch.finish());
+    let mut generation = Generation::new(model, requests, config)?;
+    while generation.advance()? {
+        progress(generation.unfinished());
     }
-    let prompts: Vec<&[u32]> = requests.iter().map(|request| request.prompt).collect();
-    let (mut cache, logits) = model.prefill(&prompts, batch.longest_budget());
-    // The first tokens are drawn from one row per prompt; only rows that go on get a cache row of their own.
-    let owners: Vec<usize> = batch.rows.iter().map(|row| row.request).collect();
-    let first = batch.draw(&host(logits)?, &owners)?;
-    let kept = batch.keep_unfinished();
-    let mut next: Vec<u32> = kept.iter().map(|&row| first[row]).collect();
-    model.select(&mut cache, &kept.iter().map(|&row| owners[row]).collect::<Vec<_>>());
-    loop {
-        progress(batch.unfinished());
-        if batch.unfinished() == 0 {
-            return Ok(batch.finish());
-        }
-        if batch.worth_compacting() {
-            let kept = batch.keep_unfinished();
-            model.select(&mut cache, &kept);
-            next = kept.iter().map(|&row| next[row]).collect();
-        }
-        let logits = host(model.step(&mut cache, &next))?;
-        let rows: Vec<usize> = (0..next.len()).collect();
-        next = batch.draw(&logits, &rows)?;
-    }
-}
-
-fn check<M: CausalLm>(model: &M, requests: &[Request<'_>]) -> Result<(), Error> {
-    let (vocab, context) = (model.vocab_size(), model.context());
-    for (prompt, request) in requests.iter().enumerate() {
-        let length = request.prompt.len();
-        if length == 0 {
-            return Err(Error::EmptyPrompt { prompt });
-        }
-        if length >= context {
-            return Err(Error::PromptTooLong { prompt, length, context });
-        }
-        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab) {
-            return Err(Error::TokenOutOfVocabulary { prompt, token, vocab });
-        }
-    }
-    Ok(())
-}
-
-/// Logits on the host.
-struct HostLogits {
-    values: Vec<f32>,
-    vocab: usize,
-}
-
-/// One transfer per token for the whole batch.
-fn host(logits: Tensor<2>) -> Result<HostLogits, Error> {
-    let vocab = logits.dims()[1];
-    let values = logits.try_into_vec_as().map_err(|error| Error::Unreadable(error.to_string()))?;
-    Ok(HostLogits { values, vocab })
-}
-
-struct Row {
-    request: usize,
-    budget: usize,
-    stream: TokenStream,
-    tokens: Vec<u32>,
-    logps: Vec<f32>,
-    finish: Option<FinishReason>,
-}
-
-struct Batch<'a> {
-    config: &'a GenerateConfig,
-    requests: usize,
-    rows: Vec<Row>,
-    /// Rows of the cache, as indices into `rows`; finished ones stay until `compact`.
-    live: Vec<usize>,
-}
-
-impl<'a> Batch<'a> {
-    fn new(requests: &[Request<'_>], config: &'a GenerateConfig, context: usize) -> Self {
-        let mut rows = Vec::new();
-        for (index, request) in requests.iter().enumerate() {
-            let budget = config.max_new_tokens.min(context - request.prompt.len());
-            rows.extend(request.samples.iter().map(|key| Row {
-                request: index,
-                budget,
-                stream: key.stream(),
-                tokens: Vec::new(),
-                logps: Vec::new(),
-                finish: None,
-            }));
-        }
-        let live = (0..rows.len()).collect();
-        Self { config, requests: requests.len(), rows, live }
-    }
-
-    /// Draws the next token of every live row from its row of `logits`; a finished row repeats its last.
-    fn draw(&mut self, logits: &HostLogits, logit_rows: &[usize]) -> Result<Vec<u32>, Error> {
-        let admissible = self.config.sampled_vocab.unwrap_or(logits.vocab).min(logits.vocab);
-        let mut next = Vec::with_capacity(self.live.len());
-        for (&index, &logit_row) in self.live.iter().zip(logit_rows) {
-            let row = &mut self.rows[index];
-            if row.finish.is_none() {
-                let start = logit_row * logits.vocab;
-                let draw = logits
-                    .values
-                    .get(start..start + logits.vocab)
-                    .and_then(|logits| self.config.sampling.draw(logits, admissible, &mut row.stream))
-                    .ok_or(Error::NonFiniteLogits { prompt: row.request, position: row.tokens.len() })?;
-                row.push(draw, &self.config.eos_ids);
-            }
-            next.push(row.tokens.last().copied().unwrap_or_default());
-        }
-        Ok(next)
-    }
-
-    /// Tokens that the row with the most room may sample.
-    fn longest_budget(&self) -> usize {
-        self.rows.iter().map(|row| row.budget).max().unwrap_or(0)
-    }
-
-    fn unfinished(&self) -> usize {
-        self.live.iter().filter(|&&row| self.rows[row].finish.is_none()).count()
-    }
-
-    /// Whether enough rows have finished to repay copying the rest of the cache.
-    fn worth_compacting(&self) -> bool {
-        let finished = self.live.len() - self.unfinished();
-        finished > 0 && finished * 4 >= self.live.len()
-    }
-
-    /// Forgets finished rows; returns which of the live ones stay.
-    fn keep_unfinished(&mut self) -> Vec<usize> {
-        let rows = &self.rows;
-        let kept: Vec<usize> = (0..self.live.len()).filter(|&i| rows[self.live[i]].finish.is_none()).collect();
-        self.live = kept.iter().map(|&i| self.live[i]).collect();
-        kept
-    }
-
-    fn finish(self) -> Vec<Vec<Completion>> {
-        let mut completions: Vec<Vec<Completion>> = (0..self.requests).map(|_| Vec::new()).collect();
-        for row in self.rows {
-            let finish = row.finish.unwrap_or(FinishReason::Length);
-            completions[row.request].push(Completion { tokens: row.tokens, logps: row.logps, finish });
-        }
-        completions
-    }
-}
-
-impl Row {
-    fn push(&mut self, draw: Draw, eos_ids: &[u32]) {
-        self.tokens.push(draw.token);
-        self.logps.push(draw.logp);
-        if eos_ids.contains(&draw.token) {
-            self.finish = Some(FinishReason::Eos);
-        } else if self.tokens.len() >= self.budget {
-            self.finish = Some(FinishReason::Length);
-        }
-    }
+    let completions =
+        |request: &Request<'_>| request.samples.iter().filter_map(|_| generation.next_finished()).collect();
+    Ok(requests.iter().map(completions).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use std::cell::{Cell, RefCell};
+
+    use burn::tensor::{Device, Tensor, TensorData};
 
     use super::*;
 
@@ -258,7 +129,7 @@ mod tests {
             12
         }
 
-        fn prefill(&self, prompts: &[&[u32]], _: usize) -> (Vec<u32>, Tensor<2>) {
+        fn prefill(&self, prompts: &[&[u32]]) -> (Vec<u32>, Tensor<2>) {
             let states: Vec<u32> = prompts.iter().map(|p| p.iter().sum()).collect();
             let logits = tensor(&states);
             (states, logits)
@@ -270,8 +141,12 @@ mod tests {
             tensor(cache)
         }
 
-        fn select(&self, cache: &mut Vec<u32>, rows: &[usize]) {
-            *cache = rows.iter().map(|&r| cache[r]).collect();
+        fn append(&self, cache: &mut Vec<u32>, from: &Vec<u32>, rows: &[usize], _: usize) {
+            cache.extend(rows.iter().map(|&row| from[row]));
+        }
+
+        fn swap_remove(&self, cache: &mut Vec<u32>, row: usize) {
+            cache.swap_remove(row);
         }
     }
 
@@ -280,7 +155,14 @@ mod tests {
     }
 
     fn config() -> GenerateConfig {
-        GenerateConfig { max_new_tokens: 9, sampling: Sampling::default(), eos_ids: vec![0], sampled_vocab: None }
+        GenerateConfig {
+            max_new_tokens: 9,
+            min_new_tokens: 0,
+            batch_size: 8,
+            sampling: Sampling::default(),
+            eos_ids: vec![0],
+            sampled_vocab: None,
+        }
     }
 
     fn requests(prompts: &[Vec<u32>], samples: u64) -> Vec<Request<'_>> {
@@ -293,16 +175,90 @@ mod tests {
 
     #[test]
     fn what_is_drawn_never_depends_on_the_batch() {
-        let prompts: Vec<Vec<u32>> = (0..6).map(|p| vec![p + 1, p % 3 + 1]).collect();
-        let together = generate(&Table, &requests(&prompts, 3), &config(), |_| {}).unwrap();
-        for (request, expected) in requests(&prompts, 3).into_iter().zip(&together) {
-            for (slot, expected) in expected.iter().enumerate() {
-                let alone = Request { prompt: request.prompt, samples: vec![request.samples[slot]] };
-                assert_eq!(&generate(&Table, &[alone], &config(), |_| {}).unwrap()[0][0], expected);
+        let prompts: Vec<Vec<u32>> = (0..9).map(|p| vec![p % 5 + 1; p as usize % 3 + 1]).collect();
+        for samples in [1, 3, 7] {
+            let requests = requests(&prompts, samples);
+            let sampled = |batch_size| {
+                let config = GenerateConfig { batch_size, ..config() };
+                generate(&Table, &requests, &config, |_| {}).unwrap()
+            };
+            let alone = sampled(1);
+            for batch_size in [2, 3, 5, 16, 100] {
+                assert_eq!(sampled(batch_size), alone, "{samples} samples of each prompt, {batch_size} rows");
             }
+            let lengths: Vec<usize> = alone.iter().flatten().map(|c| c.tokens.len()).collect();
+            assert!(lengths.iter().any(|&l| l < 9) && lengths.contains(&9), "rows must finish apart: {lengths:?}");
         }
-        let lengths: Vec<usize> = together.iter().flatten().map(|c| c.tokens.len()).collect();
-        assert!(lengths.iter().any(|&l| l < 9) && lengths.contains(&9), "rows must finish apart: {lengths:?}");
+    }
+
+    /// Counts what is asked of a [`Table`].
+    #[derive(Default)]
+    struct Counting {
+        read: Cell<usize>,
+        passes: Cell<usize>,
+        rows: RefCell<Vec<usize>>,
+    }
+
+    impl CausalLm for Counting {
+        type Cache = Vec<u32>;
+
+        fn vocab_size(&self) -> usize {
+            VOCAB
+        }
+
+        fn context(&self) -> usize {
+            Table.context()
+        }
+
+        fn prefill(&self, prompts: &[&[u32]]) -> (Vec<u32>, Tensor<2>) {
+            self.read.set(self.read.get() + prompts.len());
+            self.passes.set(self.passes.get() + 1);
+            Table.prefill(prompts)
+        }
+
+        fn step(&self, cache: &mut Vec<u32>, tokens: &[u32]) -> Tensor<2> {
+            self.rows.borrow_mut().push(tokens.len());
+            Table.step(cache, tokens)
+        }
+
+        fn append(&self, cache: &mut Vec<u32>, from: &Vec<u32>, rows: &[usize], room: usize) {
+            Table.append(cache, from, rows, room);
+        }
+
+        fn swap_remove(&self, cache: &mut Vec<u32>, row: usize) {
+            Table.swap_remove(cache, row);
+        }
+    }
+
+    #[test]
+    fn a_prompt_is_read_once_and_the_batch_stays_full_while_prompts_wait() {
+        let prompts: Vec<Vec<u32>> = (0..60).map(|p| vec![p % 6 + 1]).collect();
+        let model = Counting::default();
+        let config = GenerateConfig { batch_size: 16, ..config() };
+        let completions = generate(&model, &requests(&prompts, 2), &config, |_| {}).unwrap();
+        assert_eq!(model.read.get(), 60);
+        assert!(model.passes.get() < 30, "{} passes", model.passes.get());
+        let (rows, tokens) = (model.rows.borrow(), completions.iter().flatten().map(|c| c.tokens.len()).sum::<usize>());
+        // First tokens come from the prompts' passes; every other one is a row of a step.
+        assert_eq!(rows.iter().sum::<usize>(), tokens - 120);
+        // A pass waits for 16 · √(2/9) = 8 free rows.
+        let waiting = &rows[..rows.iter().rposition(|&rows| rows == 16).unwrap()];
+        assert!(waiting.iter().all(|&rows| rows > 8), "{rows:?}");
+    }
+
+    #[test]
+    fn completions_are_handed_out_in_order_as_they_finish() {
+        let prompts: Vec<Vec<u32>> = (0..30).map(|p| vec![p % 6 + 1; p as usize % 4 + 1]).collect();
+        let (requests, config) = (requests(&prompts, 2), GenerateConfig { batch_size: 4, ..config() });
+        let mut generation = Generation::new(&Table, &requests, &config).unwrap();
+        let (mut completions, mut early) = (Vec::new(), 0);
+        while generation.advance().unwrap() {
+            early += usize::from(generation.unfinished() > 0 && !completions.is_empty());
+            completions.extend(std::iter::from_fn(|| generation.next_finished()));
+        }
+        assert!(early > 0);
+        assert_eq!(generation.settled(), 60 * 9);
+        assert_eq!(completions, generate(&Table, &requests, &config, |_| {}).unwrap().concat());
     }
 
     #[test]
@@ -328,6 +284,22 @@ mod tests {
                 FinishReason::Length => assert_eq!((eos, completion.tokens.len()), (None, 9)),
             }
         }
+    }
+
+    #[test]
+    fn no_completion_ends_by_eos_before_min_new_tokens() {
+        let prompts: Vec<Vec<u32>> = (0..20).map(|p| vec![p % 6 + 1]).collect();
+        let shortest = |min_new_tokens| {
+            let config = GenerateConfig { min_new_tokens, ..config() };
+            let completions = generate(&Table, &requests(&prompts, 2), &config, |_| {}).unwrap();
+            let ended = |c: &&Completion| c.finish == FinishReason::Eos;
+            completions.iter().flatten().filter(ended).map(|c| c.tokens.len()).min()
+        };
+        // The token after the bound may be EOS.
+        assert_eq!([shortest(0), shortest(1), shortest(5), shortest(9)], [Some(1), Some(2), Some(6), None]);
+        let above = GenerateConfig { min_new_tokens: 10, ..config() };
+        let refused = generate(&Table, &requests(&prompts, 1), &above, |_| {}).unwrap_err();
+        assert_eq!(refused.to_string(), "min_new_tokens = 10: must not be above max_new_tokens");
     }
 
     #[test]

@@ -10,15 +10,20 @@
 
 mod distribution;
 mod error;
+mod filter;
 mod generate;
+mod generation;
 mod lm;
+mod masses;
 mod members;
 mod select;
 mod stream;
+mod waiting;
 
-pub use distribution::{Draw, Sampling};
+pub use distribution::{Admissible, Draw, Sampling};
 pub use error::Error;
 pub use generate::{Completion, FinishReason, GenerateConfig, Request, generate};
+pub use generation::Generation;
 pub use lm::CausalLm;
 pub use members::MemberRanks;
 pub use select::{Candidates, PairSelection, Pick, Second, best_worst, keyed_below};

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bpo_annotate::Verdict;
 use bpo_data::{Group, Tokenizer};
 use bpo_model::Decoder;
-use bpo_sampler::{FinishReason, GenerateConfig, Request, StreamKey, generate};
+use bpo_sampler::{Completion, FinishReason, GenerateConfig, Generation, Request, StreamKey};
 use bpo_store::Journal;
 use serde::{Deserialize, Serialize};
 
@@ -48,42 +48,38 @@ pub(crate) struct Streams {
     pub slots: u64,
 }
 
-/// Samples `streams.slots` completions per prompt from `policy` in batches of `batch` prompts.
+/// Samples `streams.slots` completions per prompt from `policy`, whose adapter is folded into a copy of the weights for
+/// as long as that takes: three products per layer become one. The copy is gone before activations for a backward pass
+/// need the memory.
 pub(crate) fn sample(
     policy: &Decoder,
     tokenizer: &Tokenizer,
     prompts: &[&TrainPrompt],
-    config: &GenerateConfig,
-    (streams, batch): (Streams, usize),
+    (config, streams): (&GenerateConfig, Streams),
     (stage, observer): (Stage, &mut dyn Observer),
 ) -> Result<Vec<Drawn>, Error> {
-    let batches = prompts.len().div_ceil(batch).max(1);
-    observer.begin(stage, (batches * config.max_new_tokens) as u64);
-    let mut drawn = Vec::with_capacity(prompts.len());
     let mut seen = HashMap::new();
-    for (index, chunk) in prompts.chunks(batch).enumerate() {
-        let requests: Vec<Request<'_>> = chunk.iter().map(|prompt| request(prompt, streams, &mut seen)).collect();
+    let requests: Vec<Request<'_>> = prompts.iter().map(|prompt| request(prompt, streams, &mut seen)).collect();
+    let policy = policy.merged();
+    let mut generation = Generation::new(&policy, &requests, config)?;
+    observer.begin(stage, (generation.unfinished() * config.max_new_tokens) as u64);
+    while generation.advance()? {
         if stage == Stage::Evaluate && observer.interrupted() {
             return Err(Error::Interrupted);
         }
-        let mut tokens = index * config.max_new_tokens;
-        let completions = generate(policy, &requests, config, |_| {
-            tokens += 1;
-            observer.advance(tokens as u64);
-        })?;
-        for (prompt, completions) in chunk.iter().zip(completions) {
-            let samples: Result<Vec<Sample>, Error> = completions
-                .into_iter()
-                .map(|c| {
-                    let text = tokenizer.decode(&c.tokens)?;
-                    Ok(Sample { text, eos: c.finish == FinishReason::Eos, tokens: c.tokens, logps: c.logps })
-                })
-                .collect();
-            drawn.push(Drawn { prompt: prompt.id, samples: samples? });
-        }
+        observer.advance(generation.settled() as u64);
     }
     observer.end();
-    Ok(drawn)
+    let mut sample = || -> Option<Result<Sample, Error>> {
+        let Completion { tokens, logps, finish } = generation.next_finished()?;
+        let text = tokenizer.decode(&tokens).map_err(Error::from);
+        Some(text.map(|text| Sample { text, eos: finish == FinishReason::Eos, tokens, logps }))
+    };
+    let drawn = |prompt: &&TrainPrompt| {
+        let samples = (0..streams.slots).map_while(|_| sample()).collect::<Result<Vec<Sample>, Error>>()?;
+        Ok(Drawn { prompt: prompt.id, samples })
+    };
+    prompts.iter().map(drawn).collect()
 }
 
 /// A prompt that comes again in the same step gets the slots behind those it has had.

@@ -1,10 +1,10 @@
 //! The LoRA ensemble: members trained on the same pairs against one reference; the policy is their merge.
 //! Xu et al. 2024, arXiv:2406.12168, section 4.4. One member is the ordinary case.
-use bpo_data::{Group, packed};
+use bpo_data::Group;
 use bpo_model::{Adapter, AdapterMerge, Decoder, adapter_spread, merge_adapters};
 
 use crate::{
-    AdamW, AdamWConfig, Drawn, Error, Gradients, TrainPrompt, Trainable, evaluate::longest, optimizer, sequence_logps,
+    AdamW, AdamWConfig, Drawn, Error, Gradients, TrainPrompt, Trainable, evaluate::pack, optimizer, sequence_logps,
 };
 
 /// One trained policy and its own optimiser.
@@ -104,7 +104,7 @@ impl Ensemble {
                 completions: drawn.samples.iter().map(|sample| sample.tokens.as_slice()).collect(),
             })
             .collect();
-        let layout = packed(&groups, pad, longest(&groups))?;
+        let layout = pack(base, &groups, pad)?;
         let scored: Result<Vec<Vec<f32>>, Error> =
             self.members.iter().map(|member| Ok(sequence_logps(&member.policy.model(base)?, &layout)?.sums)).collect();
         let scored = scored?;

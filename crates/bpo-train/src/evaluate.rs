@@ -1,6 +1,6 @@
 //! Held-out prompts: responses, scores, win rates, KL to the start.
 use bpo_annotate::{Annotator, Comparison, Item, Verdict};
-use bpo_data::{Group, Tokenizer, packed};
+use bpo_data::{Group, Layout, Tokenizer, packed};
 use bpo_model::Decoder;
 use bpo_sampler::GenerateConfig;
 use serde::{Deserialize, Serialize};
@@ -70,8 +70,6 @@ pub struct Evaluator<'a> {
     pub tokenizer: &'a Tokenizer,
     /// When and how to sample.
     pub generate: GenerateConfig,
-    /// Prompts sampled at once.
-    pub batch: usize,
     /// Decides the streams.
     pub seed: u64,
 }
@@ -93,21 +91,15 @@ impl Evaluator<'_> {
     ) -> Result<Evaluation, Error> {
         let prompts: Vec<&TrainPrompt> = self.prompts.iter().map(|eval| &eval.prompt).collect();
         let streams = Streams { seed: self.seed, step: EVALUATION_STEP, slots: 1 };
-        let responses = collect::sample(
-            policy,
-            self.tokenizer,
-            &prompts,
-            &self.generate,
-            (streams, self.batch),
-            (Stage::Evaluate, observer),
-        )?;
+        let responses =
+            collect::sample(policy, self.tokenizer, &prompts, (&self.generate, streams), (Stage::Evaluate, observer))?;
         let mut evaluation = Evaluation { responses, scores: None, reference_wins: None, kl: None };
         let texts: Vec<&str> = evaluation.texts().collect();
         let items: Vec<Item> =
             prompts.iter().zip(&texts).map(|(prompt, text)| Item::new(prompt.text.as_str(), *text)).collect();
         let scores = scores(annotator, &items)?;
         let wins = self.reference_wins(&prompts, &texts, scores.as_deref(), annotator)?;
-        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default();
+        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default() && self.generate.min_new_tokens == 0;
         let kl = match start {
             Some(start) if ancestral && !prompts.is_empty() => Some(self.kl(start, &prompts, &evaluation.responses)?),
             _ => None,
@@ -150,9 +142,9 @@ impl Evaluator<'_> {
     }
 
     fn kl(&self, start: &Decoder, prompts: &[&TrainPrompt], responses: &[Drawn]) -> Result<f64, Error> {
-        let pad = self.tokenizer.pad_id().unwrap_or(0);
+        let (pad, batch) = (self.tokenizer.pad_id().unwrap_or(0), self.generate.batch_size);
         let mut total = 0.0;
-        for (prompts, responses) in prompts.chunks(self.batch).zip(responses.chunks(self.batch)) {
+        for (prompts, responses) in prompts.chunks(batch).zip(responses.chunks(batch)) {
             let groups: Vec<Group<'_>> = prompts
                 .iter()
                 .zip(responses)
@@ -161,7 +153,7 @@ impl Evaluator<'_> {
                     completions: drawn.samples.iter().map(|s| s.tokens.as_slice()).collect(),
                 })
                 .collect();
-            let scored = sequence_logps(start, &packed(&groups, pad, longest(&groups))?)?;
+            let scored = sequence_logps(start, &pack(start, &groups, pad)?)?;
             let sampled = responses.iter().flat_map(|drawn| &drawn.samples);
             total += sampled.zip(&scored.sums).map(|(s, &sum)| f64::from(s.logp() - sum)).sum::<f64>();
         }
@@ -191,10 +183,12 @@ fn win(verdict: &Verdict) -> Option<f64> {
     }
 }
 
-/// Tokens of the longest prompt with all its completions: the row length that packing needs.
-pub(crate) fn longest(groups: &[Group<'_>]) -> usize {
+/// Groups in rows that waste as little as `model` can make of it: as long as the longest group, or longer where that
+/// costs nothing.
+pub(crate) fn pack(model: &Decoder, groups: &[Group<'_>], pad: u32) -> Result<Layout, Error> {
     let tokens = |group: &Group<'_>| group.prompt.len() + group.completions.iter().map(|c| c.len()).sum::<usize>();
-    groups.iter().map(tokens).max().unwrap_or(1)
+    let longest = groups.iter().map(tokens).max().unwrap_or(1);
+    Ok(packed(groups, pad, model.row_length(longest))?)
 }
 
 /// 1 where `ours` is preferred, 0 where `theirs` is, ½ for a tie, `None` for an abstention.

@@ -1,13 +1,13 @@
 //! Supervised fine-tuning: the policy a preference run starts from.
 use std::time::Instant;
 
-use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair, packed};
+use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair};
 use bpo_model::{Adapter, Decoder};
 use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward, evaluate::longest, export::export,
+    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward, evaluate::pack, export::export,
     run::mixed, state::State, step_metrics::peak_rss_mib,
 };
 
@@ -125,7 +125,7 @@ fn step(
         }
         let groups: Vec<Group<'_>> =
             micro.iter().map(|row| Group { prompt: &row.context, completions: vec![&row.target] }).collect();
-        let layout = packed(&groups, tokenizer.pad_id().unwrap_or(0), longest(&groups))?;
+        let layout = pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?;
         let (policy, leaves) = trained.tracked(base)?;
         let (scored, mut grads) =
             backward(&policy, &layout, |scored| Ok(vec![-1.0 / tokens as f32; scored.sums.len()]))?;

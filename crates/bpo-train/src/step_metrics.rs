@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Sample, Scored,
-    collect::{self, Collected},
+    collect::{self, Collected, Pair},
     score::sum,
     update::Losses,
 };
@@ -102,8 +102,17 @@ fn disagreement(margins: &[Vec<f64>]) -> f64 {
 }
 
 /// What was sampled and how it was judged.
-pub(crate) fn describe_collection(collected: &[Collected], step: u64, pairs: usize, metrics: &mut Map<String, Value>) {
-    metrics.insert("collect/pairs".into(), json!(pairs));
+pub(crate) fn describe_collection(
+    collected: &[Collected],
+    step: u64,
+    pairs: &[Pair<'_>],
+    metrics: &mut Map<String, Value>,
+) {
+    metrics.insert("collect/pairs".into(), json!(pairs.len()));
+    let prompt_tokens: usize = pairs.iter().map(|pair| pair.prompt.ids.len()).sum();
+    let response_tokens: usize = pairs.iter().flat_map(Pair::samples).map(|sample| sample.tokens.len()).sum();
+    metrics.insert("collect/prompt_tokens".into(), json!(prompt_tokens));
+    metrics.insert("collect/response_tokens".into(), json!(response_tokens));
     let reused = collected.iter().filter(|collected| collected.at != step).count();
     if reused > 0 {
         metrics.insert("collect/reused".into(), json!(reused));

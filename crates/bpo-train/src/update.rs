@@ -1,5 +1,5 @@
 //! From pairs to gradients: log-probs under policy and reference, the objective, the backward pass.
-use bpo_data::{Group, Layout, packed};
+use bpo_data::{Group, Layout};
 use bpo_loss::{Objective, PairLogps, ld_token_weights, optune_weights, selm_bonus, wpo_weight};
 use bpo_model::Decoder;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::{
     Error, Gradients, Scored, Trainable,
     collect::Pair,
-    evaluate::longest,
+    evaluate::pack,
     score::{Slopes, backward_weighted, host, score, sum},
     token_logps,
 };
@@ -44,10 +44,11 @@ impl<'p> Batch<'p> {
         pairs: &'p [Pair<'p>],
         pad: u32,
         recorded: bool,
+        base: &Decoder,
         reference: impl FnOnce() -> Result<Decoder, Error>,
     ) -> Result<Self, Error> {
         let groups: Vec<Group<'_>> = pairs.iter().map(Pair::group).collect();
-        let layout = packed(&groups, pad, longest(&groups))?;
+        let layout = pack(base, &groups, pad)?;
         let first = groups.iter().scan(0, |next, group| {
             let first = *next;
             *next += group.completions.len();

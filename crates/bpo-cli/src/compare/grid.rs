@@ -277,6 +277,7 @@ fn refuse_another_measure(methods: &[Method]) -> Result<(), Failure> {
             ("eval_size", a.eval_size != b.eval_size),
             ("eval_temperature", a.eval_temperature != b.eval_temperature),
             ("max_new_tokens", a.max_new_tokens != b.max_new_tokens),
+            ("min_new_tokens", a.min_new_tokens != b.min_new_tokens),
         ];
         if let Some((key, _)) = keys.into_iter().find(|(_, differs)| *differs) {
             return Err(Failure::usage(format!(

@@ -2,10 +2,10 @@
 mod print;
 mod prompts;
 
-use std::{ops::Range, path::PathBuf};
+use std::{path::PathBuf, time::Instant};
 
 use bpo_data::Tokenizer;
-use bpo_sampler::{GenerateConfig, Request, Sampling, StreamKey};
+use bpo_sampler::{GenerateConfig, Generation, Request, Sampling, StreamKey};
 use clap::{ArgGroup, Args};
 
 use self::{
@@ -46,6 +46,9 @@ pub struct GenerateArgs {
     /// Cut completions after this many tokens
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_new_tokens: u32,
+    /// Draw no end-of-sequence token before this many tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub min_new_tokens: u32,
     /// Always the most probable token
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
     pub greedy: bool,
@@ -67,10 +70,10 @@ pub struct GenerateArgs {
     /// Seed of everything random
     #[arg(long, value_name = "S", default_value_t = 42)]
     pub seed: u64,
-    /// Completions sampled at once
+    /// Completions decoded together
     #[arg(long, value_name = "B", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
-    /// One JSON object per completion
+    /// One JSON object per completion; the totals on standard error are one too
     #[arg(long)]
     pub json: bool,
 }
@@ -86,48 +89,27 @@ impl GenerateArgs {
     fn config(&self, tokenizer: &Tokenizer) -> GenerateConfig {
         GenerateConfig {
             max_new_tokens: self.max_new_tokens as usize,
+            min_new_tokens: self.min_new_tokens as usize,
+            batch_size: self.batch_size as usize,
             sampling: self.sampling(),
             eos_ids: tokenizer.eos_ids().to_vec(),
             sampled_vocab: Some(tokenizer.vocab_size()),
         }
     }
 
-    fn request<'a>(&self, part: &Part<'a>) -> Request<'a> {
-        let key = |slot| StreamKey { seed: self.seed, step: 0, prompt: part.asked.id as u64, slot };
-        Request { prompt: &part.asked.ids, samples: part.slots.clone().map(u64::from).map(key).collect() }
+    fn request<'a>(&self, asked: &'a Asked) -> Request<'a> {
+        let key = |slot| StreamKey { seed: self.seed, step: 0, prompt: asked.id as u64, slot };
+        Request { prompt: &asked.ids, samples: (0..u64::from(self.samples)).map(key).collect() }
     }
-}
-
-/// Some of the completions of one prompt.
-pub struct Part<'a> {
-    asked: &'a Asked,
-    slots: Range<u32>,
-}
-
-/// What is sampled together: `samples` completions of each prompt, in order, at most `rows` at once.
-fn batches(asked: &[Asked], samples: u32, rows: u32) -> impl Iterator<Item = Vec<Part<'_>>> {
-    let mut prompts = asked.iter();
-    let mut left = prompts.next().map(|asked| Part { asked, slots: 0..samples });
-    std::iter::from_fn(move || {
-        let (mut batch, mut room) = (Vec::new(), rows);
-        while room > 0
-            && let Some(part) = left.take()
-        {
-            let end = part.slots.end.min(part.slots.start.saturating_add(room));
-            room -= end - part.slots.start;
-            left = match end < part.slots.end {
-                true => Some(Part { asked: part.asked, slots: end..part.slots.end }),
-                false => prompts.next().map(|asked| Part { asked, slots: 0..samples }),
-            };
-            batch.push(Part { asked: part.asked, slots: part.slots.start..end });
-        }
-        (!batch.is_empty()).then_some(batch)
-    })
 }
 
 /// Samples and prints.
 pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     args.sampling().validate()?;
+    if args.min_new_tokens > args.max_new_tokens {
+        let (min, max) = (args.min_new_tokens, args.max_new_tokens);
+        return Err(Failure::usage(format!("--min-new-tokens {min} is above --max-new-tokens {max}")));
+    }
     let config = args.model.load_config()?;
     let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), &config)?;
     let asked = read(args, &tokenizer, config.max_position_embeddings)?;
@@ -135,41 +117,43 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     let decoder = if args.adapter.is_some() { decoder.merged() } else { decoder };
     let settings = args.config(&tokenizer);
     let progress = globals.progress();
-    let mut stage = progress.stage("sampling", asked.len() * args.samples as usize, "completions");
-    let mut printer = Printer::new(args, &tokenizer);
-    let mut before = 0;
-    for batch in batches(&asked, args.samples, args.batch_size) {
-        let requests: Vec<Request<'_>> = batch.iter().map(|part| args.request(part)).collect();
-        let rows = batch.iter().map(|part| part.slots.len()).sum::<usize>();
-        let sampled = bpo_sampler::generate(&decoder, &requests, &settings, |left| stage.set(before + rows - left))?;
-        before += rows;
-        stage.hidden(|| printer.print(&batch, &sampled))?;
+    let requests: Vec<Request<'_>> = asked.iter().map(|asked| args.request(asked)).collect();
+    let mut generation = Generation::new(&decoder, &requests, &settings)?;
+    let (total, mut printer) = (generation.unfinished(), Printer::new(args, &tokenizer));
+    let mut places = asked.iter().flat_map(|asked| (0..args.samples).map(move |slot| (asked, slot)));
+    let mut stage = progress.stage("sampling", total, "completions");
+    let (began, mut tokens) = (Instant::now(), 0);
+    while generation.advance()? {
+        stage.set(total - generation.unfinished());
+        while let Some(completion) = generation.next_finished()
+            && let Some((asked, slot)) = places.next()
+        {
+            tokens += completion.tokens.len();
+            stage.hidden(|| printer.print(asked, slot, &completion))?;
+        }
     }
     stage.finish();
+    progress.say(&Throughput { completions: total, tokens, seconds: began.elapsed().as_secs_f64() }.told(args.json));
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use bpo_data::Prompt;
+/// How much was sampled in which time: the last line on standard error.
+struct Throughput {
+    completions: usize,
+    tokens: usize,
+    seconds: f64,
+}
 
-    use super::*;
-
-    #[test]
-    fn no_batch_is_larger_than_asked_for_and_none_is_left_out() {
-        let asked: Vec<Asked> =
-            (0..3).map(|id| Asked { id, prompt: Prompt::Text(String::new()), ids: vec![1] }).collect();
-        for (samples, rows) in [(1, 1), (1, 2), (5, 2), (2, 5), (7, 16), (20_000, 16)] {
-            let batches: Vec<Vec<Part<'_>>> = batches(&asked, samples, rows).collect();
-            let sizes: Vec<u32> = batches.iter().map(|b| b.iter().map(|part| part.slots.len() as u32).sum()).collect();
-            assert!(sizes.iter().rev().skip(1).all(|&size| size == rows), "{samples} {rows}: {sizes:?}");
-            let all: Vec<(usize, u32)> = batches
-                .iter()
-                .flatten()
-                .flat_map(|part| part.slots.clone().map(|slot| (part.asked.id, slot)))
-                .collect();
-            let expected: Vec<(usize, u32)> = (0..3).flat_map(|id| (0..samples).map(move |slot| (id, slot))).collect();
-            assert_eq!(all, expected);
+impl Throughput {
+    fn told(&self, as_json: bool) -> String {
+        let Self { completions, tokens, seconds } = *self;
+        let rate = tokens as f64 / seconds.max(1e-9);
+        if as_json {
+            let told = serde_json::json!({
+                "completions": completions, "tokens": tokens, "seconds": seconds, "tokens_per_second": rate,
+            });
+            return told.to_string();
         }
+        format!("{completions} completions, {tokens} tokens in {seconds:.1} s ({rate:.1} tokens/s)")
     }
 }

@@ -3,7 +3,7 @@ use bpo_data::{Prompt, Tokenizer};
 use bpo_sampler::{Completion, FinishReason};
 use serde_json::json;
 
-use super::{Asked, GenerateArgs, Part};
+use super::{Asked, GenerateArgs};
 use crate::{
     failure::Failure,
     out::{Out, printable},
@@ -23,18 +23,13 @@ impl<'a> Printer<'a> {
         Self { args, tokenizer, out: Out::new(), is_first: true }
     }
 
-    /// Prints the completions of a batch, prompt by prompt.
-    pub fn print(&mut self, parts: &[Part<'_>], sampled: &[Vec<Completion>]) -> Result<(), Failure> {
-        for (part, completions) in parts.iter().zip(sampled) {
-            let asked = part.asked;
-            for (slot, completion) in part.slots.clone().zip(completions) {
-                let text = self.tokenizer.decode(&completion.tokens)?;
-                if self.args.json {
-                    self.record(asked, slot, completion, &text)
-                } else {
-                    self.text(asked, completion, &text)
-                }?;
-            }
+    /// Prints a prompt's completion.
+    pub fn print(&mut self, asked: &Asked, slot: u32, completion: &Completion) -> Result<(), Failure> {
+        let text = self.tokenizer.decode(&completion.tokens)?;
+        if self.args.json {
+            self.record(asked, slot, completion, &text)?;
+        } else {
+            self.text(asked, completion, &text)?;
         }
         self.out.flush()
     }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, LoraConfig, Parameters, WeightDtype, write_model};
 use bpo_sampler::{CausalLm, GenerateConfig, Request, Sampling, StreamKey, generate};
 use burn::tensor::{Device, Tensor};
@@ -27,41 +29,50 @@ fn adapter(model: &Decoder, config: LoraConfig) -> Adapter {
 
 #[test]
 fn sampled_log_probs_equal_the_full_forward_whatever_the_batch() {
+    let prompts: Vec<Vec<u32>> = vec![vec![3], vec![7, 1, 44, 9, 30, 2, 8], vec![5, 60, 2], vec![9; 20], vec![4, 4]];
+    let samples = |prompt| (0..3).map(|slot| StreamKey { seed: 1, step: 0, prompt, slot }).collect();
+    let requests: Vec<Request<'_>> =
+        prompts.iter().zip(0..).map(|(prompt, index)| Request { prompt, samples: samples(index) }).collect();
     for (name, model) in families() {
-        let prompts: Vec<Vec<u32>> = vec![vec![3], vec![7, 1, 44, 9, 30, 2, 8], vec![5, 60, 2]];
-        let requests: Vec<Request<'_>> = prompts
-            .iter()
-            .enumerate()
-            .map(|(i, prompt)| Request {
-                prompt,
-                samples: (0..2).map(|slot| StreamKey { seed: 1, step: 0, prompt: i as u64, slot }).collect(),
-            })
-            .collect();
-        let config = GenerateConfig {
-            max_new_tokens: 12,
-            sampling: Sampling::default(),
-            eos_ids: vec![0, 11, 17, 23, 29, 31],
-            sampled_vocab: None,
+        let sampled = |batch_size, sampling| {
+            let config = GenerateConfig {
+                max_new_tokens: 12,
+                min_new_tokens: 0,
+                batch_size,
+                sampling,
+                eos_ids: vec![0, 11, 17, 23, 29, 31],
+                sampled_vocab: None,
+            };
+            generate(&model, &requests, &config, |_| {}).unwrap()
         };
-        let sampled = generate(&model, &requests, &config, |_| {}).unwrap();
-        for (prompt, completions) in prompts.iter().zip(&sampled) {
-            for completion in completions {
-                let full = logps(&model, prompt, &completion.tokens);
-                assert!(worst(&completion.logps, &full) < 2e-5, "{name}: {:?} {full:?}", completion.logps);
+        for sampling in [Sampling::default(), Sampling::greedy()] {
+            let alone = sampled(1, sampling.clone());
+            let lengths: BTreeSet<usize> = alone.iter().flatten().map(|c| c.tokens.len()).collect();
+            assert!(lengths.len() > 1, "{name}: rows must finish apart: {lengths:?}");
+            // Rows that leave and enter in several ways: many passes, some, one.
+            for batch_size in [2, 5, 15] {
+                let together = sampled(batch_size, sampling.clone());
+                for ((prompt, one), other) in prompts.iter().zip(&alone).zip(&together) {
+                    for (one, other) in one.iter().zip(other) {
+                        assert_eq!(one.tokens, other.tokens, "{name}, {batch_size} rows");
+                        let full = logps(&model, prompt, &other.tokens);
+                        assert!(worst(&other.logps, &full) < 2e-5, "{name}: {:?} {full:?}", other.logps);
+                    }
+                }
             }
         }
     }
 }
 
 #[test]
-fn a_cache_grows_past_the_announced_length() {
+fn a_cache_grows_past_its_reserve() {
     let (_, model) = families().remove(0);
-    let (mut cache, _) = model.prefill(&[&[1, 2, 3]], 1);
+    let (mut cache, _) = model.prefill(&[&[1, 2, 3]]);
     let mut logits = Vec::new();
     for token in [4, 5, 6, 7] {
         logits = host(model.step(&mut cache, &[token]));
     }
-    let (_, full) = model.prefill(&[&[1, 2, 3, 4, 5, 6, 7]], 1);
+    let (_, full) = model.prefill(&[&[1, 2, 3, 4, 5, 6, 7]]);
     assert!(worst(&logits, &host(full)) < 1e-4);
 }
 

@@ -8,11 +8,11 @@ mod texts;
 
 pub use run::{CausalInputs, causal};
 
-use bpo_data::{Group, Layout, packed};
+use bpo_data::Group;
 use bpo_model::{Adapter, Decoder};
 
 use self::{losses::Losses, texts::Text};
-use crate::{CausalRecipe, Error, Sample, Trainable, evaluate::longest};
+use crate::{CausalRecipe, Error, Sample, Trainable};
 
 /// A text of a step, with the completions of its prompt that the outcome model has scored.
 #[derive(Debug, Clone)]
@@ -32,10 +32,6 @@ impl Item<'_> {
             completions: std::iter::once(self.text.completion.as_slice()).chain(sampled).collect(),
         }
     }
-}
-
-fn layout(groups: &[Group<'_>], pad: u32) -> Result<Layout, Error> {
-    Ok(packed(groups, pad, longest(groups))?)
 }
 
 /// Scores in the layouts' order, taken apart: of the logged texts, and of the samples.

@@ -34,10 +34,10 @@ impl Run<'_> {
         let streams = Streams { seed: self.recipe.seed, step: stream, slots: self.recipe.samples_per_prompt as u64 };
         let prompts: Vec<&TrainPrompt> = texts.iter().map(|(_, text)| &text.prompt).collect();
         let config = generate_config(&self.shared, &self.tokenizer, Sampling::default());
-        let (base, tokenizer, batch) = (&self.base, &self.tokenizer, self.recipe.per_device_eval_batch_size);
+        let (base, tokenizer) = (&self.base, &self.tokenizer);
         let drawn: Vec<Drawn> = self.journal.once(step, "sampled", || {
             let model = generator.model(base)?;
-            collect::sample(&model, tokenizer, &prompts, &config, (streams, batch), (Stage::Sample, observer))
+            collect::sample(&model, tokenizer, &prompts, (&config, streams), (Stage::Sample, observer))
         })?;
         let asked: Vec<Asked> = prompts
             .iter()

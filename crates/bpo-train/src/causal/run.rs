@@ -9,7 +9,7 @@ use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Item, layout,
+    Item,
     outcome_model::predicted,
     start,
     texts::{Scale, Text, Texts, texts},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     CausalEstimator, CausalForm, CausalRecipe, CurvePoint, Error, EvalPrompt, Evaluation, Evaluator, LearningRate,
     Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable, bootstrap_mean,
-    evaluate::{win_rate, wins_by_score},
+    evaluate::{pack, win_rate, wins_by_score},
     export::export,
     state::State,
     step_metrics::{peak_rss_mib, rounded},
@@ -195,7 +195,6 @@ impl<'a> Run<'a> {
             prompts: &self.eval,
             tokenizer: &self.tokenizer,
             generate: generate_config(&self.shared, &self.tokenizer, sampling),
-            batch: self.recipe.per_device_eval_batch_size,
             seed: self.recipe.seed,
         };
         let policy = self.policy()?;
@@ -264,7 +263,7 @@ fn logging(
     observer.begin(Stage::Train, texts.len().div_ceil(size) as u64);
     for micro in texts.chunks(size) {
         let groups: Vec<_> = micro.iter().map(Text::group).collect();
-        scores.extend(recipe.causal_form.scores(&model, &layout(&groups, tokenizer.pad_id().unwrap_or(0))?)?);
+        scores.extend(recipe.causal_form.scores(&model, &pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?)?);
         observer.advance((scores.len() / size) as u64);
     }
     observer.end();
@@ -279,6 +278,8 @@ fn logging(
 pub(super) fn generate_config(shared: &Recipe, tokenizer: &Tokenizer, sampling: Sampling) -> GenerateConfig {
     GenerateConfig {
         max_new_tokens: shared.max_new_tokens,
+        min_new_tokens: shared.min_new_tokens,
+        batch_size: shared.per_device_eval_batch_size,
         sampling,
         eos_ids: tokenizer.eos_ids().to_vec(),
         sampled_vocab: Some(tokenizer.vocab_size()),

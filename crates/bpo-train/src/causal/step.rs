@@ -3,8 +3,10 @@ use bpo_data::Layout;
 use bpo_loss::ImportanceMetrics;
 use serde_json::{Map, Value, json};
 
-use super::{Item, joined, layout, losses::Batch, run::Run, split};
-use crate::{CausalEstimator, CausalForm, Error, Gradients, Observer, Sample, Stage, collect, run::mixed};
+use super::{Item, joined, losses::Batch, run::Run, split};
+use crate::{
+    CausalEstimator, CausalForm, Error, Gradients, Observer, Sample, Stage, collect, evaluate::pack, run::mixed,
+};
 
 /// The loss at some weights, and what follows from it.
 struct Estimate {
@@ -58,7 +60,7 @@ impl Run<'_> {
     /// The step's micro-batches.
     fn layouts(&self, items: &[Item<'_>]) -> Result<Vec<Layout>, Error> {
         let pad = self.tokenizer.pad_id().unwrap_or(0);
-        let micro = |items: &[Item<'_>]| layout(&items.iter().map(Item::group).collect::<Vec<_>>(), pad);
+        let micro = |items: &[Item<'_>]| pack(&self.base, &items.iter().map(Item::group).collect::<Vec<_>>(), pad);
         items.chunks(self.recipe.per_device_train_batch_size).map(micro).collect()
     }
 

@@ -122,7 +122,7 @@ pub struct CausalRecipe {
     pub save_steps: u64,
     /// Held-out prompts to evaluate on, 0 for none.
     pub eval_size: usize,
-    /// Prompts sampled at once, in evaluation and in training.
+    /// Completions decoded together, in evaluation and in training: bounds the memory of their keys and values.
     pub per_device_eval_batch_size: usize,
     /// Temperature of evaluation; 0 is greedy.
     pub eval_temperature: f64,

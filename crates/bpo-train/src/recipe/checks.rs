@@ -26,6 +26,10 @@ impl Recipe {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::Recipe(format!("{key} must be at least 1")));
         }
+        if self.min_new_tokens > self.max_new_tokens {
+            let (min, max) = (self.min_new_tokens, self.max_new_tokens);
+            return Err(Error::Recipe(format!("min_new_tokens = {min} must not be above max_new_tokens = {max}")));
+        }
         if self.samples_per_prompt < 2 && self.pairs.is_none() {
             return Err(Error::Recipe(format!("samples_per_prompt = {}: a pair needs 2", self.samples_per_prompt)));
         }

@@ -113,6 +113,8 @@ pub struct Recipe {
 
     /// Completions are cut after this many tokens.
     pub max_new_tokens: usize,
+    /// No EOS token is admissible before this many were sampled, in training and in evaluation.
+    pub min_new_tokens: usize,
     /// Longest prompt; a longer one is treated as `truncation` says.
     pub max_prompt_length: usize,
     /// `drop`, `left_prompt`, `right_completion` or `error`.
@@ -160,7 +162,7 @@ pub struct Recipe {
     pub save_steps: u64,
     /// Held-out prompts to evaluate on, 0 for none.
     pub eval_size: usize,
-    /// Prompts sampled at once, in evaluation and in training.
+    /// Completions decoded together, in evaluation and in training: bounds the memory of their keys and values.
     pub per_device_eval_batch_size: usize,
     /// Temperature of evaluation; 0 is greedy.
     pub eval_temperature: f64,
@@ -213,6 +215,7 @@ impl Default for Recipe {
             ties: TieRule::Drop,
             regenerate_fraction: 1.0,
             max_new_tokens: 64,
+            min_new_tokens: 0,
             max_prompt_length: 512,
             truncation: Truncation::Drop,
             temperature: 1.0,

@@ -13,6 +13,8 @@ impl Run<'_> {
     pub(super) fn generate_config(&self, temperature: f64) -> GenerateConfig {
         GenerateConfig {
             max_new_tokens: self.recipe.max_new_tokens,
+            min_new_tokens: self.recipe.min_new_tokens,
+            batch_size: self.recipe.per_device_eval_batch_size,
             sampling: self.recipe.sampling(temperature),
             eos_ids: self.tokenizer.eos_ids().to_vec(),
             sampled_vocab: Some(self.tokenizer.vocab_size()),
@@ -35,7 +37,6 @@ impl Run<'_> {
             prompts: &self.eval,
             tokenizer: &self.tokenizer,
             generate: self.generate_config(self.recipe.eval_temperature),
-            batch: self.recipe.per_device_eval_batch_size,
             seed: self.recipe.seed,
         };
         let (annotator, base, initial) = (&mut self.annotator, &self.base, &self.initial);

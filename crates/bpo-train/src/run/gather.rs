@@ -41,11 +41,12 @@ impl Run<'_> {
         let slots = if recipe.pairs.is_some() { 0 } else { recipe.samples_per_prompt as u64 };
         let (greedy, config) = (self.generate_config(0.0), self.generate_config(recipe.temperature));
         let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
-        let streams = |slots| (Streams { seed: recipe.seed, step, slots }, recipe.per_device_eval_batch_size);
+        let streams = |slots| Streams { seed: recipe.seed, step, slots };
         self.journal.once(step, SAMPLED, || {
             let policy = behaviour.model(base)?;
             let mut draw = |config: &GenerateConfig, slots| {
-                collect::sample(&policy, tokenizer, prompts, config, streams(slots), (Stage::Sample, &mut *observer))
+                let how = (config, streams(slots));
+                collect::sample(&policy, tokenizer, prompts, how, (Stage::Sample, &mut *observer))
             };
             let mut drawn = if slots > 0 { draw(&config, slots)? } else { Vec::new() };
             if recipe.selm_alpha.is_some() {

@@ -180,7 +180,7 @@ impl<'a> Run<'a> {
         clock.lap("time/train");
         self.state.counters.count(&collected, step, pairs.len(), dropped);
         self.state.step += 1;
-        self.describe(step, &trained, &collected, pairs.len(), clock)
+        self.describe(step, &trained, &collected, &pairs, clock)
     }
 
     fn prompts_at(&self, step: u64) -> Vec<TrainPrompt> {
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         step: u64,
         trained: &Trained,
         collected: &[Collected],
-        pairs: usize,
+        pairs: &[Pair<'_>],
         clock: Clock,
     ) -> Result<Map<String, Value>, Error> {
         let mut metrics = Map::new();
@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
             (None, _) => &self.state.behaviour.policy,
         };
         let pad = self.tokenizer.pad_id().unwrap_or(0);
-        Batch::new(pairs, pad, recorded, || Ok(reference.model(&self.base)?))
+        Batch::new(pairs, pad, recorded, &self.base, || Ok(reference.model(&self.base)?))
     }
 
     fn describe_ensemble(&self, metrics: &mut Map<String, Value>) -> Result<(), Error> {

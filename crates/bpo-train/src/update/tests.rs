@@ -61,7 +61,7 @@ fn pairs<'a>(rows: &'a [Row], optimistic: bool) -> Vec<Pair<'a>> {
 
 /// Batches of `size` pairs against a reference that is not the policy.
 fn batches<'p>(pairs: &'p [Pair<'p>], size: usize, base: &Decoder) -> Vec<Batch<'p>> {
-    pairs.chunks(size).map(|pairs| Batch::new(pairs, 0, true, || Ok(base.clone())).unwrap()).collect()
+    pairs.chunks(size).map(|pairs| Batch::new(pairs, 0, true, base, || Ok(base.clone())).unwrap()).collect()
 }
 
 fn criterion(loss: &str) -> Criterion {
@@ -165,7 +165,7 @@ fn a_reference_is_asked_only_for_what_the_samples_do_not_say() {
     }
     let batch = |rows: &[Row], recorded: bool| {
         let (mut asked, pairs) = (false, pairs(rows, true));
-        let batch = Batch::new(&pairs, 0, recorded, || {
+        let batch = Batch::new(&pairs, 0, recorded, &base(), || {
             asked = true;
             Ok(base())
         });

@@ -60,6 +60,7 @@ fn refused() -> Vec<(Recipe, &'static str)> {
         (Recipe { gradient_accumulation_steps: 0, ..recipe() }, "gradient_accumulation_steps must be at least 1"),
         (Recipe { per_device_eval_batch_size: 0, ..recipe() }, "per_device_eval_batch_size must be at least 1"),
         (Recipe { max_new_tokens: 0, ..recipe() }, "max_new_tokens must be at least 1"),
+        (Recipe { min_new_tokens: 9, ..recipe() }, "min_new_tokens = 9 must not be above max_new_tokens = 8"),
         (Recipe { max_prompt_length: 0, ..recipe() }, "max_prompt_length must be at least 1"),
         (Recipe { lora_r: 0, ..recipe() }, "lora_r must be at least 1"),
         (Recipe { ensemble_size: 0, ..recipe() }, "ensemble_size must be at least 1"),
