@@ -11,7 +11,11 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 }
 
 pub fn lora_linear(x: Tensor<2>, weight: Tensor<2>, branch: Branch) -> Tensor<2> {
-    linear(x.clone(), weight) + linear(linear(x, branch.a), branch.b) * branch.scaling
+    add_lora(linear(x.clone(), weight), x, branch)
+}
+
+pub fn add_lora(y: Tensor<2>, x: Tensor<2>, branch: Branch) -> Tensor<2> {
+    y + linear(linear(x, branch.a), branch.b) * branch.scaling
 }
 
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, epsilon: f64) -> Tensor<2> {

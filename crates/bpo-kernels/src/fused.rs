@@ -35,6 +35,13 @@ pub trait FusedOps: Backend {
         b: FloatTensor<Self>,
         scaling: f64,
     ) -> FloatTensor<Self>;
+    fn add_lora(
+        y: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        scaling: f64,
+    ) -> FloatTensor<Self>;
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -137,6 +144,13 @@ fn lora_linear(x: &Values, weight: &Values, a: &Values, b: &Values, scaling: f64
     (out, thin)
 }
 
+/// `y + s·(x·Aᵀ)·Bᵀ`, in place where nobody else holds `y`, and `x·Aᵀ`.
+fn add_lora(y: Values, [x, a, b]: [&Values; 3], scaling: f64) -> (Values, Values) {
+    let (mut y, thin, b) = (whole(y), linear(x, a), contiguous(b));
+    multiply(Write::Add, y.storage_mut(), scaling as f32, matrix(&thin), matrix(&b).transposed());
+    (y, thin)
+}
+
 fn rms_norm(x: &Values, weight: &Values, epsilon: f64) -> Values {
     let (x, weight) = (contiguous(x), contiguous(weight));
     filled(dims::<2>(&x), |out| pointwise::rms_norm(out, slice(&x), slice(&weight), epsilon as f32))
@@ -196,6 +210,10 @@ impl FusedOps for Flex {
 
     fn lora_linear(x: Values, weight: Values, a: Values, b: Values, scaling: f64) -> Values {
         lora_linear(&x, &weight, &a, &b, scaling).0
+    }
+
+    fn add_lora(y: Values, x: Values, a: Values, b: Values, scaling: f64) -> Values {
+        add_lora(y, [&x, &a, &b], scaling).0
     }
 
     fn rms_norm(x: Values, weight: Values, epsilon: f64) -> Values {
@@ -304,6 +322,18 @@ backward!(LoraStep, 4, LoraState, |state, gradient, wanted| {
     [dx, dw, da, db]
 });
 
+/// Input, A, B, x·Aᵀ, scaling.
+type AddLoraState = ([Values; 4], f32);
+
+backward!(AddLoraStep, 4, AddLoraState, |state, gradient, wanted| {
+    let ([x, a, b, thin], scaling) = state;
+    let d_thin = product(matrix(&gradient), matrix(&b), scaling);
+    let dx = wanted[1].then(|| product(matrix(&d_thin), matrix(&a), 1.0));
+    let da = wanted[2].then(|| product(matrix(&d_thin).transposed(), matrix(&x), 1.0));
+    let db = wanted[3].then(|| product(matrix(&gradient).transposed(), matrix(&thin), scaling));
+    [wanted[0].then_some(gradient), dx, da, db]
+});
+
 backward!(RmsNormStep, 2, (Values, Values, f32), |state, gradient, wanted| {
     let (x, weight, epsilon) = state;
     let (slope, input, factor) = (slice(&gradient), slice(&x), slice(&weight));
@@ -356,6 +386,16 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let (out, thin) = lora_linear(&x, &weight, &a, &b, scaling);
         match LoraStep.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish(([x, weight, a, b, thin], scaling as f32), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn add_lora(y: Tracked<C>, x: Tracked<C>, a: Tracked<C>, b: Tracked<C>, scaling: f64) -> Tracked<C> {
+        let nodes = [y.node(), x.node(), a.node(), b.node()];
+        let [x, a, b] = [x, a, b].map(|input| contiguous(input.primitive()));
+        let (out, thin) = add_lora(y.into_primitive(), [&x, &a, &b], scaling);
+        match AddLoraStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(([x, a, b, thin], scaling as f32), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }

@@ -1,9 +1,10 @@
-//! What a decoder spends its time on, fused for CPU: products with frozen weights and LoRA branches, RMS norm, SwiGLU,
-//! rotary positions, attention under any mask, softmax of target rows; each with its gradient.
+//! What a decoder spends its time on, fused for CPU, with gradients; composed of burn's operations elsewhere.
+//! Start from [`linear`]: all functions take and return burn tensors, tracked or not.
+//! This crate does not know a model, a file or a loss, and nothing needs it to be right, only to be fast.
 //!
-//! Start from [`linear`]: all functions take and return burn tensors, tracked or not. On burn's `flex` backend in f32
-//! (cargo feature `flex`) they run kernels of this crate; on every other device they are composed of burn's own
-//! operations, to the same result up to rounding. Does not know a model, a file or a loss.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod composed;
 mod operations;
 mod visibility;
@@ -14,11 +15,10 @@ mod cpu;
 mod fused;
 
 pub use operations::{
-    Branch, attention, attention_decode, is_fused, linear, lora_linear, rms_norm, rotate, softmax, swiglu,
+    Branch, add_lora, attention, attention_decode, is_fused, linear, lora_linear, rms_norm, rotate, softmax, swiglu,
     write_columns,
 };
 pub use visibility::{CacheView, Heads, Visibility};
 
 #[cfg(all(test, feature = "flex"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests;

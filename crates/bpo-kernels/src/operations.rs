@@ -70,6 +70,20 @@ pub fn lora_linear(x: Tensor<2>, weight: Tensor<2>, branch: Branch) -> Tensor<2>
     composed::lora_linear(x, weight, Branch { a, b, scaling })
 }
 
+/// `y + s·(x·Aᵀ)·Bᵀ`: a branch that reads another input than its layer, as it does under dropout. `y` `[rows, out]`,
+/// `x` `[rows, in]`, result like `y`.
+///
+/// # Panics
+/// When the shapes disagree.
+pub fn add_lora(y: Tensor<2>, x: Tensor<2>, branch: Branch) -> Tensor<2> {
+    let Branch { a, b, scaling } = branch;
+    let ([rows, inputs], [rank, outputs]) = (x.dims(), [a.dims()[0], b.dims()[0]]);
+    assert_eq!(y.dims(), [rows, outputs], "shape of what a LoRA branch is added to");
+    assert!(a.dims() == [rank, inputs] && b.dims() == [outputs, rank], "shapes of a LoRA branch");
+    fused!(y, x, a, b => add_lora(scaling));
+    composed::add_lora(y, x, Branch { a, b, scaling })
+}
+
 /// `x / √(mean(x²) + ε) · weight` over rows of `x` `[rows, width]`; `weight` `[width]`.
 /// Zhang & Sennrich 2019, arXiv:1910.07467.
 ///

@@ -5,8 +5,8 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use proptest::prelude::*;
 
 use crate::{
-    Branch, CacheView, Heads, Visibility, attention, attention_decode, composed, is_fused, linear, lora_linear,
-    rms_norm, rotate, softmax, swiglu, write_columns,
+    Branch, CacheView, Heads, Visibility, add_lora, attention, attention_decode, composed, is_fused, linear,
+    lora_linear, rms_norm, rotate, softmax, swiglu, write_columns,
 };
 
 /// Reproducible values in (−1, 1).
@@ -74,6 +74,8 @@ fn linear_on_few_and_many_rows() {
     for [m, k, n] in [[1, 64, 64], [3, 19, 7], [5, 576, 49], [8, 33, 130], [24, 40, 3], [25, 40, 3], [70, 100, 65]] {
         agree([[m, k], [n, k]], |[x, w]| linear(x, w), |[x, w]| composed::linear(x, w));
     }
+    let none = Tensor::<2>::zeros([0, 8], &device());
+    assert_eq!(linear(none, Tensor::ones([3, 8], &device())).dims(), [0, 3]);
 }
 
 #[test]
@@ -83,6 +85,11 @@ fn lora_linear_and_its_five_products() {
             [[m, k], [n, k], [r, k], [n, r]],
             |[x, w, a, b]| lora_linear(x, w, Branch { a, b, scaling: 2.0 }),
             |[x, w, a, b]| x.clone().matmul(w.transpose()) + x.matmul((b.matmul(a) * 2.0).transpose()),
+        );
+        agree(
+            [[m, n], [m, k], [r, k], [n, r]],
+            |[y, x, a, b]| add_lora(y, x, Branch { a, b, scaling: 0.5 }),
+            |[y, x, a, b]| y + x.matmul((b.matmul(a) * 0.5).transpose()),
         );
     }
 }
@@ -151,20 +158,21 @@ fn attention_under_trees_windows_and_padding() {
     }
 }
 
-/// Also that one view serves several float types.
+/// Also that one view serves several float types, and one key head any number of query heads.
 #[test]
 fn decoding_attends_to_each_rows_own_columns() {
-    let heads = Heads::new(6, 2, 12);
-    let (room, rows, capacity) = (5, 3, 17);
-    let view = Arc::new(CacheView::new(vec![0..1, 4..17, 0..9]));
-    let cache = [room, heads.key_value(), capacity, heads.dim()];
-    let [q, k, v] = [pair(1, [rows, 1, 1, heads.query_width()]), pair(2, cache), pair(3, cache)];
-    let mixed = |side: usize| {
-        let at = |pair: &[Tensor<4>; 2]| pair[side].clone().inner();
-        let q = at(&q).reshape([rows, heads.query_width()]);
-        host(attention_decode(q, [at(&k), at(&v)], &view, heads, 2.0))
-    };
-    assert!(distance(&mixed(0), &mixed(1)) < 3e-6);
+    for heads in [Heads::new(6, 2, 12), Heads::new(53, 1, 8)] {
+        let (room, rows, capacity) = (5, 3, 17);
+        let view = Arc::new(CacheView::new(vec![0..1, 4..17, 0..9]));
+        let cache = [room, heads.key_value(), capacity, heads.dim()];
+        let [q, k, v] = [pair(1, [rows, 1, 1, heads.query_width()]), pair(2, cache), pair(3, cache)];
+        let mixed = |side: usize| {
+            let at = |pair: &[Tensor<4>; 2]| pair[side].clone().inner();
+            let q = at(&q).reshape([rows, heads.query_width()]);
+            host(attention_decode(q, [at(&k), at(&v)], &view, heads, 2.0))
+        };
+        assert!(distance(&mixed(0), &mixed(1)) < 3e-6);
+    }
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl KvCache {
         let columns = self.rows[..filled].iter().map(|row| row.length).max().unwrap_or(0);
         let empty = |like: &Tensor<4>| {
             let [_, heads, _, dim] = like.dims();
-            Tensor::zeros([rows, heads, needed[1], dim], &like.device())
+            Tensor::zeros([rows, heads, needed[1], dim], (&like.device(), like.dtype()))
         };
         if self.layers.is_empty() {
             self.layers = like.iter().map(|[keys, values]| [empty(keys), empty(values)]).collect();

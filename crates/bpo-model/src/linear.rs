@@ -1,4 +1,4 @@
-use bpo_kernels::{Branch, linear, lora_linear};
+use bpo_kernels::{Branch, add_lora, linear, lora_linear};
 use burn::tensor::{Distribution, Tensor};
 
 /// `y = x·Wᵀ + b`, plus the LoRA branch `s·(x·Aᵀ)·Bᵀ` where one is attached.
@@ -32,10 +32,10 @@ impl Linear {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let weight = self.weight.clone();
         let y = match &self.lora {
-            Some(lora) if lora.dropout > 0.0 => linear(x.clone(), weight) + lora.forward(dropped(x, lora.dropout)),
-            Some(LoraBranch { a, b, scaling, .. }) => {
-                lora_linear(x, weight, Branch { a: a.clone(), b: b.clone(), scaling: *scaling })
+            Some(lora) if lora.dropout > 0.0 => {
+                add_lora(linear(x.clone(), weight), dropped(x, lora.dropout), lora.branch())
             }
+            Some(lora) => lora_linear(x, weight, lora.branch()),
             None => linear(x, weight),
         };
         match &self.bias {
@@ -58,8 +58,8 @@ impl Linear {
 }
 
 impl LoraBranch {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        linear(linear(x, self.a.clone()), self.b.clone()) * self.scaling
+    fn branch(&self) -> Branch {
+        Branch { a: self.a.clone(), b: self.b.clone(), scaling: self.scaling }
     }
 }
 

@@ -43,7 +43,7 @@ impl Waiting {
             samples: asked.samples.len(),
         };
         let mut prompts: Vec<Prompt> = requests.iter().enumerate().map(prompt).filter(|p| p.samples > 0).collect();
-        sort_by_length(&mut prompts, SORTED_BATCHES * config.batch_size);
+        sort_by_length(&mut prompts, SORTED_BATCHES.saturating_mul(config.batch_size));
         let length = config.max_new_tokens as f64;
         let refill = (config.batch_size as f64 * (2.0 / length).sqrt()).ceil() as usize;
         let samples = prompts.iter().map(|prompt| prompt.samples).sum();

@@ -2,8 +2,6 @@
 //! all keys never exist at once, and what the mask hides is not computed.
 use std::ops::Range;
 
-use pulp::Arch;
-
 use super::{
     gemm::{Matrix, MatrixMut, Write, gemm, stream},
     math,
@@ -131,9 +129,9 @@ impl Tile {
     }
 }
 
-fn tiles(part: Range<usize>, visibility: &Visibility) -> impl Iterator<Item = Tile> {
+fn tiles(part: &Range<usize>, visibility: &Visibility) -> impl Iterator<Item = Tile> {
     let end = part.end;
-    part.step_by(TILE).map(move |start| Tile::new(start..(start + TILE).min(end), visibility))
+    part.clone().step_by(TILE).map(move |start| Tile::new(start..(start + TILE).min(end), visibility))
 }
 
 /// What attention reads: `q` `[tokens, heads · dim]`, `k` and `v` `[tokens, kv_heads · dim]`.
@@ -160,10 +158,10 @@ impl<'a> Inputs<'a> {
         Head::new(self.v, self.heads.key_value(), kv, self.heads.dim())
     }
 
-    /// Runs `work` for every independent part of the tokens and every key head.
-    fn each(&self, work: impl Fn(Range<usize>, usize) + Send + Sync) {
-        let (parts, kv) = (self.visibility.parts(), self.heads.key_value());
-        parallel::tasks(parts.len() * kv, |task| work(parts[task / kv].clone(), task % kv));
+    /// Runs `work` for every one of `items` and every key head.
+    fn each<T: Sync>(&self, items: &[T], work: impl Fn(&T, usize) + Send + Sync) {
+        let kv = self.heads.key_value();
+        parallel::tasks(items.len() * kv, |task| work(&items[task / kv], task % kv));
     }
 
     fn writer<'o>(&self, out: &'o mut [f32], heads: usize) -> impl Fn(usize) -> HeadMut<'o> + use<'o> {
@@ -176,28 +174,27 @@ impl<'a> Inputs<'a> {
 pub fn forward(inputs: Inputs<'_>, out: &mut [f32], normalisers: &mut [f32]) {
     let heads = inputs.heads;
     let (out, normalisers) = (inputs.writer(out, heads.query()), Shared::new(normalisers));
-    inputs.each(|part, kv| {
-        let mut weights = Vec::new();
-        for tile in tiles(part, inputs.visibility) {
-            weights.resize(tile.queries.len() * tile.span, 0.0);
-            for head in heads.of_key_value(kv) {
-                tile.products(&mut weights, inputs.scale, inputs.query_head(head), inputs.keys(kv));
-                Arch::new().dispatch(|| {
-                    for (row, weights) in weights.chunks_exact_mut(tile.span.max(1)).enumerate() {
-                        let at = (tile.queries.start + row) * heads.query() + head;
-                        // SAFETY: one element per query and head.
-                        let normaliser = unsafe { normalisers.part(at..at + 1) };
-                        normaliser[0] = softmax(&tile, row, weights);
-                    }
-                });
-                let mut into = Write::Replace;
-                for (column, keys) in tile.parts() {
-                    // SAFETY: this task alone has these queries of this head.
-                    let out = unsafe { out(head).rows(&tile.queries) };
-                    let weights = tile.weights(&weights, column, keys);
-                    gemm(into, out, 1.0, weights, inputs.values(kv).rows(keys), false);
-                    into = Write::Add;
+    let parts = inputs.visibility.parts().iter();
+    let tiles: Vec<Tile> = parts.flat_map(|part| tiles(part, inputs.visibility)).collect();
+    inputs.each(&tiles, |tile, kv| {
+        let mut weights = vec![0.0; tile.queries.len() * tile.span];
+        for head in heads.of_key_value(kv) {
+            tile.products(&mut weights, inputs.scale, inputs.query_head(head), inputs.keys(kv));
+            vectorised!({
+                for (row, weights) in weights.chunks_exact_mut(tile.span).enumerate() {
+                    let at = (tile.queries.start + row) * heads.query() + head;
+                    // SAFETY: one element per query and head.
+                    let normaliser = unsafe { normalisers.part(at..at + 1) };
+                    normaliser[0] = softmax(tile, row, weights);
                 }
+            });
+            let mut into = Write::Replace;
+            for (column, keys) in tile.parts() {
+                // SAFETY: this task alone has these queries of this head.
+                let out = unsafe { out(head).rows(&tile.queries) };
+                let weights = tile.weights(&weights, column, keys);
+                gemm(into, out, 1.0, weights, inputs.values(kv).rows(keys), false);
+                into = Write::Add;
             }
         }
     });
@@ -232,16 +229,19 @@ pub fn backward(inputs: Inputs<'_>, outputs: Outputs<'_>, dq: &mut [f32], dk: &m
     dv.fill(0.0);
     let dq = inputs.writer(dq, heads.query());
     let (dk, dv) = (inputs.writer(dk, heads.key_value()), inputs.writer(dv, heads.key_value()));
-    inputs.each(|part, kv| {
+    // Tiles of one part add to the same keys, one after another: the order of sums is that of the queries.
+    let parts = inputs.visibility.parts().iter();
+    let parts: Vec<Vec<Tile>> = parts.map(|part| tiles(part, inputs.visibility).collect()).collect();
+    inputs.each(&parts, |tiles, kv| {
         let (mut weights, mut slopes) = (Vec::new(), Vec::new());
-        for tile in tiles(part, inputs.visibility) {
+        for tile in tiles {
             weights.resize(tile.queries.len() * tile.span, 0.0);
             slopes.resize(tile.queries.len() * tile.span, 0.0);
             for head in heads.of_key_value(kv) {
                 let gradient = Head::new(outputs.gradient, heads.query(), head, heads.dim());
                 tile.products(&mut weights, inputs.scale, inputs.query_head(head), inputs.keys(kv));
                 tile.products(&mut slopes, 1.0, gradient, inputs.values(kv));
-                Arch::new().dispatch(|| score_slopes(&tile, head, heads, outputs, &mut weights, &mut slopes));
+                vectorised!(score_slopes(tile, head, heads, outputs, &mut weights, &mut slopes));
                 let queries = inputs.query_head(head).rows(&tile.queries);
                 let mut into = Write::Replace;
                 for (column, keys) in tile.parts() {
@@ -265,7 +265,7 @@ pub fn backward(inputs: Inputs<'_>, outputs: Outputs<'_>, dq: &mut [f32], dk: &m
 fn score_slopes(tile: &Tile, head: usize, heads: Heads, outputs: Outputs<'_>, weights: &mut [f32], slopes: &mut [f32]) {
     let out = Head::new(outputs.out, heads.query(), head, heads.dim());
     let gradient = Head::new(outputs.gradient, heads.query(), head, heads.dim());
-    let span = tile.span.max(1);
+    let span = tile.span;
     for (row, (weights, slopes)) in weights.chunks_exact_mut(span).zip(slopes.chunks_exact_mut(span)).enumerate() {
         let query = tile.queries.start + row;
         let normaliser = outputs.normalisers[query * heads.query() + head];
@@ -308,7 +308,7 @@ pub fn decode(
             stream(weights, &q[queries.clone()], keys, [group, dim, seen.len()]);
             // SAFETY: a task is one row and key head, whose query heads nobody else has.
             let out = unsafe { out.part(queries) };
-            Arch::new().dispatch(|| mix(out, weights, values, [group, dim, seen.len()], scale));
+            vectorised!(mix(out, weights, values, [group, dim, seen.len()], scale));
         }
     });
 }

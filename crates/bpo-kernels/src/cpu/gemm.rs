@@ -156,6 +156,9 @@ pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
         return gemm(Write::Replace, MatrixMut::new(out, m, n, n), 1.0, x, w.transposed(), true);
     }
     assert_eq!(out.len(), m * n, "room for a product");
+    if m == 0 {
+        return;
+    }
     let out = Shared::new(out);
     let block = (STEP * m * k).max(1);
     parallel::ranges(n.div_ceil(STEP), PARALLEL.div_ceil(block), |blocks| {
@@ -164,11 +167,13 @@ pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
     });
 }
 
-/// As [`linear`] for at most [`SKINNY`] rows, on the calling thread.
+/// As [`linear`], on the calling thread and without packing, for weights that are small.
 pub fn stream(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
-    assert!(m <= SKINNY && out.len() == m * n, "room for a product");
-    let skinny = Skinny { out: Shared::new(out), x: Matrix::new(x, m, k), w: Matrix::new(w, n, k), columns: 0..n };
-    Arch::new().dispatch(skinny);
+    assert!(out.len() == m * n && x.len() == m * k, "room for a product");
+    for (out, x) in out.chunks_mut(SKINNY * n).zip(x.chunks(SKINNY * k)) {
+        let x = Matrix::new(x, x.len() / k, k);
+        Arch::new().dispatch(Skinny { out: Shared::new(out), x, w: Matrix::new(w, n, k), columns: 0..n });
+    }
 }
 
 /// Weight rows that a skinny product holds in registers at once.

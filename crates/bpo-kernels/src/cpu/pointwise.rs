@@ -1,6 +1,4 @@
 //! Row-wise and element-wise kernels: RMS norm, SwiGLU, rotary positions, softmax of target rows.
-use pulp::Arch;
-
 use super::{
     math,
     parallel::{self, Shared},
@@ -9,15 +7,18 @@ use super::{
 /// Elements that make a second thread worth waking.
 const GRAIN: usize = 1 << 15;
 
-fn rows(rows: usize, width: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
-    parallel::ranges(rows, GRAIN.div_ceil(width.max(1)), |range| Arch::new().dispatch(|| work(range)));
+/// Runs a block for ranges of rows of a width.
+macro_rules! rows {
+    ($rows:expr, $width:expr, |$range:ident| $work:expr) => {
+        parallel::ranges($rows, GRAIN.div_ceil($width.max(1)), |$range| vectorised!($work))
+    };
 }
 
 /// `out ← x / √(mean(x²) + ε) · weight`, row by row.
 pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32) {
     let width = weight.len();
     let out = Shared::new(out);
-    rows(x.len() / width, width, |range| {
+    rows!(x.len() / width, width, |range| {
         for row in range {
             let part = row * width..(row + 1) * width;
             // SAFETY: ranges of different threads are disjoint.
@@ -39,7 +40,7 @@ fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
 pub fn rms_norm_backward(dx: &mut [f32], gradient: &[f32], x: &[f32], weight: &[f32], epsilon: f32) {
     let width = weight.len();
     let dx = Shared::new(dx);
-    rows(x.len() / width, width, |range| {
+    rows!(x.len() / width, width, |range| {
         for row in range {
             let part = row * width..(row + 1) * width;
             // SAFETY: ranges of different threads are disjoint.
@@ -60,7 +61,7 @@ pub fn rms_norm_backward(dx: &mut [f32], gradient: &[f32], x: &[f32], weight: &[
 pub fn rms_norm_weight_gradient(dw: &mut [f32], gradient: &[f32], x: &[f32], epsilon: f32) {
     let width = dw.len();
     dw.fill(0.0);
-    Arch::new().dispatch(|| {
+    vectorised!({
         for (x, gradient) in x.chunks_exact(width).zip(gradient.chunks_exact(width)) {
             let scale = inverse_rms(x, epsilon);
             for ((dw, x), gradient) in dw.iter_mut().zip(x).zip(gradient) {
@@ -74,7 +75,7 @@ pub fn rms_norm_weight_gradient(dw: &mut [f32], gradient: &[f32], x: &[f32], eps
 pub fn swiglu(out: &mut [f32], gate: &[f32], up: &[f32]) {
     assert!(out.len() == gate.len() && gate.len() == up.len(), "sizes of swiglu");
     let out = Shared::new(out);
-    rows(gate.len(), 1, |range| {
+    rows!(gate.len(), 1, |range| {
         // SAFETY: ranges of different threads are disjoint.
         let (out, gate, up) = (unsafe { out.part(range.clone()) }, &gate[range.clone()], &up[range]);
         for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
@@ -86,7 +87,7 @@ pub fn swiglu(out: &mut [f32], gate: &[f32], up: &[f32]) {
 /// Gradients in gate and up.
 pub fn swiglu_backward(d_gate: &mut [f32], d_up: &mut [f32], gradient: &[f32], gate: &[f32], up: &[f32]) {
     let (d_gate, d_up) = (Shared::new(d_gate), Shared::new(d_up));
-    rows(gate.len(), 1, |range| {
+    rows!(gate.len(), 1, |range| {
         // SAFETY: ranges of different threads are disjoint.
         let (d_gate, d_up) = unsafe { (d_gate.part(range.clone()), d_up.part(range.clone())) };
         let (gradient, gate, up) = (&gradient[range.clone()], &gate[range.clone()], &up[range]);
@@ -106,7 +107,7 @@ pub fn rotate(out: &mut [f32], x: &[f32], cos: &[f32], sin: &[f32], half: usize,
     let width = x.len() / positions.max(1);
     let sign = if back { -1.0 } else { 1.0 };
     let out = Shared::new(out);
-    rows(positions, width, |range| {
+    rows!(positions, width, |range| {
         for row in range {
             let part = row * width..(row + 1) * width;
             // SAFETY: ranges of different threads are disjoint.
@@ -129,7 +130,7 @@ pub fn softmax(logits: &mut [f32], normalisers: &mut [f32]) {
     let count = normalisers.len();
     let width = logits.len() / count.max(1);
     let (logits, normalisers) = (Shared::new(logits), Shared::new(normalisers));
-    rows(count, width, |range| {
+    rows!(count, width, |range| {
         for row in range {
             // SAFETY: ranges of different threads are disjoint.
             let (logits, normaliser) =

@@ -128,7 +128,7 @@ fn scores(adapter: &Adapter) -> Vec<f32> {
 }
 
 fn worst(left: &[f32], right: &[f32]) -> f32 {
-    left.iter().zip(right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    left.iter().zip(right).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap_or(0.0)
 }
 
 /// The base with `Σ w_k·Δ_k` added to its weights, by the export's own arithmetic.

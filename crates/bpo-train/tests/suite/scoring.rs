@@ -49,7 +49,7 @@ fn gradients(trainable: &Trainable, layouts: &[Layout], offsets: &[usize]) -> (V
 /// Equal to 1e-5 of the largest value (at least 1): sums of other order differ by rounding.
 fn close(left: &[f32], right: &[f32]) -> bool {
     let scale = right.iter().fold(1.0f32, |scale, value| scale.max(value.abs()));
-    let worst = left.iter().zip(right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let worst = left.iter().zip(right).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap_or(0.0);
     left.len() == right.len() && worst <= 1e-5 * scale
 }
 

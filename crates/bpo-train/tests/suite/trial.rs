@@ -55,7 +55,7 @@ pub fn close(left: &[f32], right: &[f32], tolerance: f32) -> bool {
 
 /// Largest difference of two vectors.
 pub fn distance(left: &[f32], right: &[f32]) -> f32 {
-    left.iter().zip(right).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    left.iter().zip(right).map(|(a, b)| (a - b).abs()).max_by(f32::total_cmp).unwrap_or(0.0)
 }
 
 /// All numbers of an adapter, by name.
