@@ -57,7 +57,7 @@ def sampling(bpo, spec, environment):
     process = Finished(command, environment)
     rows = [json.loads(line) for line in process.out.splitlines()]
     return process, {
-        "seconds": [float(re.search(r"tokens in ([\d.]+) s", process.err)[1])],
+        "seconds": [json.loads(process.err.splitlines()[-1])["seconds"]],
         "prompt_tokens": sum(len(row["prompt_ids"]) for row in rows),
         "response_tokens": sum(row["length"] for row in rows),
     }
