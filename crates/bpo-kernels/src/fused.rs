@@ -89,20 +89,9 @@ fn slice(tensor: &Values) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of f32")
 }
 
-/// A new tensor whose every element `fill` writes.
+/// A new tensor whose every element `fill` writes. In tests, what it forgets to write is NaN.
 fn filled<const D: usize>(shape: [usize; D], fill: impl FnOnce(&mut [f32])) -> Values {
-    let length = shape.iter().product();
-    let mut values: Vec<f32> = Vec::with_capacity(length);
-    // Zeroing would double the writes of every operation. In tests, what a kernel forgets to write is
-    // NaN.
-    #[cfg(any(test, debug_assertions))]
-    values.resize(length, f32::NAN);
-    // SAFETY: the capacity is `length`, and kernels write every element before anything reads it: the operations check
-    // that shapes fit each other, and the tests that nothing is left out.
-    #[expect(clippy::uninit_vec, reason = "see above")]
-    unsafe {
-        values.set_len(length);
-    }
+    let mut values = vec![if cfg!(test) { f32::NAN } else { 0.0 }; shape.iter().product()];
     fill(&mut values);
     Values::from_data(TensorData::new(values, shape))
 }

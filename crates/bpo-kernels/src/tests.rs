@@ -126,12 +126,10 @@ fn tree(rows: usize, [prompt, first, second, pad]: [usize; 4], window: usize) ->
         } else {
             prompt + first
         };
-        let seen = if place >= time - pad {
-            vec![place..place + 1]
-        } else if place < prompt + first {
-            vec![near(0)..place + 1]
-        } else {
-            vec![near(0)..prompt, near(own)..place + 1]
+        let seen = match place {
+            _ if place >= time - pad => [place..place + 1, 0..0],
+            _ if place < prompt + first => [near(0)..place + 1, 0..0],
+            _ => [near(0)..prompt, near(own)..place + 1],
         };
         let kept: Vec<_> = seen.into_iter().filter(|range| !range.is_empty()).collect();
         kept.into_iter().map(move |range| range.start + start..range.end + start)

@@ -82,25 +82,27 @@ impl Visibility {
         self.biases.get(like, make).reshape([rows, 1, 1, time, time])
     }
 
+    /// A part may start where no query before sees a key from there on, and no query from there on one before.
     fn independent_parts(&self) -> Vec<Range<usize>> {
         let queries = self.queries();
-        // A part may start where nothing before sees anything from there on, and nothing from there on anything before.
-        let mut cuts = vec![true; queries + 1];
-        let lowest: Vec<usize> = (0..queries)
-            .map(|query| self.of(query).map(|range| range.start).min())
-            .map(Option::unwrap_or_default)
-            .collect();
+        let seen = |query: usize| {
+            let first = self.of(query).next().map_or(query, |range| range.start);
+            let end = self.of(query).last().map_or(query, |range| range.end);
+            first..end
+        };
+        // The first key that any query from here on sees.
+        let mut reach: Vec<usize> = (0..queries).map(|query| seen(query).start).collect();
+        for query in (1..queries).rev() {
+            reach[query - 1] = reach[query - 1].min(reach[query]);
+        }
         let mut farthest = 0;
-        for query in 0..queries {
-            cuts[query] = farthest <= query;
-            farthest = self.of(query).last().map_or(farthest, |range| farthest.max(range.end));
+        let mut starts = Vec::new();
+        for (query, reach) in reach.into_iter().enumerate() {
+            if farthest <= query && query <= reach {
+                starts.push(query);
+            }
+            farthest = farthest.max(seen(query).end);
         }
-        let mut reach = queries;
-        for query in (0..queries).rev() {
-            cuts[query + 1] &= reach > query;
-            reach = reach.min(lowest[query].min(query));
-        }
-        let starts: Vec<usize> = (0..queries).filter(|&query| cuts[query]).collect();
         let ends = starts.iter().skip(1).copied().chain([queries]);
         starts.iter().zip(ends).map(|(&start, end)| start..end).collect()
     }

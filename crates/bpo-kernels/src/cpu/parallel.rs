@@ -62,7 +62,6 @@ impl<'a> Shared<'a> {
     ///
     /// # Panics
     /// When the range is not inside the buffer.
-    #[expect(clippy::mut_from_ref, reason = "that is the point: the caller promises that parts are disjoint")]
     pub unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
         // SAFETY: inside the buffer, as `pointer` asserts, and unaliased by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(range.start, range.len()), range.len()) }
