@@ -147,7 +147,7 @@ pub fn gemm(into: Write, out: MatrixMut<'_>, factor: f32, a: Matrix<'_>, b: Matr
 const PARALLEL: usize = 1 << 19;
 
 /// Rows up to which the weights are streamed past the inputs instead of being packed.
-pub const SKINNY: usize = 24;
+pub const SKINNY: usize = 64;
 
 /// `out ← x · wᵀ`, `[m, n]`, for `x` `[m, k]` and a weight `w` `[n, k]`, both row-major without gaps.
 pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
