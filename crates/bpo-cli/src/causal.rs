@@ -31,7 +31,7 @@ pub const KEY: &str = "outcomes";
 /// Runs `table`.
 pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    if args.recipe().is_none() && drop_foreign_references(&mut table, &args.sets, KEY) {
+    if args.recipe().is_none() && drop_foreign_references(&mut table, &args.sets(), KEY) {
         progress.say("note: the built-in references belong to the built-in model and outcomes, and are left out");
     }
     let recipe: CausalRecipe = recipe::parse(&table, "recipe")?;
@@ -107,7 +107,7 @@ fn inputs(recipe: &CausalRecipe, device: &Device) -> Result<CausalInputs, Failur
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
-    let base = source.load_decoder(device)?;
+    let base = source.load_decoder(device, recipe.dtype)?;
     let adapter = recipe.adapter.as_ref().map(|dir| Adapter::from_dir(Path::new(dir), device)).transpose()?;
     Ok(CausalInputs {
         base,

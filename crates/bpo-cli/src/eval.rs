@@ -6,7 +6,7 @@ use std::{
 
 use bpo_annotate::Annotator;
 use bpo_data::{ReferenceRow, Tokenizer};
-use bpo_model::{Adapter, Decoder};
+use bpo_model::{Adapter, Decoder, Dtype};
 use bpo_sampler::{GenerateConfig, Sampling};
 use bpo_train::{EvalPrompt, Evaluation, Evaluator, Interval, Recipe, bootstrap_mean, eval_prompts, win_rate};
 use burn::tensor::Device;
@@ -29,6 +29,9 @@ pub struct EvalArgs {
     /// PEFT adapter of the policy
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    /// What the weights are kept in: auto (a bfloat16 file as it is, where that loses nothing), float32 or bfloat16
+    #[arg(long, value_name = "DTYPE", default_value = "auto")]
+    dtype: Dtype,
     /// Tokenizer [default: the model's]
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
@@ -93,7 +96,7 @@ pub fn run(args: &EvalArgs, globals: &Globals) -> Result<(), Failure> {
     let mut annotator = annotator::from_flag(&args.annotator, &device)?;
     let rows = rows(args)?;
     let (tokenizer, prompts) = args.read(&args.model, args.tokenizer.as_deref(), &rows)?;
-    let base = args.model.load_decoder(&device)?;
+    let base = args.model.load_decoder(&device, args.dtype)?;
     let mut ours = Side { policy: adapted(&base, args.adapter.as_deref(), &device)?, tokenizer, prompts };
     let mut theirs = args.other(&base, &ours, &rows, &device)?;
     if let Some(theirs) = &mut theirs {
@@ -160,7 +163,7 @@ impl EvalArgs {
         let adapter = self.against_adapter.as_deref();
         if let Some(model) = &self.against_model {
             let (tokenizer, prompts) = self.read(model, None, rows)?;
-            let policy = model.load_with_adapter(adapter, device)?;
+            let policy = model.load_with_adapter(adapter, device, self.dtype)?;
             return Ok(Some(Side { policy, tokenizer, prompts }));
         }
         if !self.compares() {

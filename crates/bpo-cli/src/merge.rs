@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bpo_model::{Adapter, AdapterMerge, WeightDtype, adapter_spread, merge_adapters, write_model};
+use bpo_model::{Adapter, AdapterMerge, Dtype, WeightDtype, adapter_spread, merge_adapters, write_model};
 use burn::tensor::Device;
 use clap::Args;
 use serde_json::Value;
@@ -80,7 +80,7 @@ fn model_files(args: &MergeArgs, globals: &Globals) -> Result<Vec<(&'static str,
     };
     check_target(args, Some(&model))?;
     let device = globals.device()?;
-    let mut decoder = model.load_decoder(&device)?;
+    let mut decoder = model.load_decoder(&device, Dtype::Float32)?;
     if let Some(adapter) = merged_adapter(args, &device, globals)? {
         decoder = decoder.with_adapter(&adapter, 0.0)?;
     }

@@ -38,7 +38,7 @@ pub struct SftArgs {
 /// Runs the verb.
 pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     let args = &args.run;
-    let table = recipe::load("", args.recipe(), &args.sets)?;
+    let table = recipe::load("", args.recipe(), &args.sets())?;
     let recipe: SftRecipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;
@@ -102,5 +102,11 @@ fn inputs(recipe: &SftRecipe, device: &Device) -> Result<SftInputs, Failure> {
         recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
     let companions = companions(&source, own_tokenizer)?;
-    Ok(SftInputs { base: source.load_decoder(device)?, base_name: source.base_name(), tokenizer, rows, companions })
+    Ok(SftInputs {
+        base: source.load_decoder(device, recipe.dtype)?,
+        base_name: source.base_name(),
+        tokenizer,
+        rows,
+        companions,
+    })
 }

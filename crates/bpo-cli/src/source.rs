@@ -7,7 +7,7 @@ use std::{
 };
 
 use bpo_data::Tokenizer;
-use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, WeightDtype, companion_files};
+use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, Dtype, WeightDtype, companion_files};
 use burn::tensor::Device;
 use serde_json::Value;
 
@@ -62,8 +62,9 @@ impl ModelSource {
         }
     }
 
-    /// The model. A reward model is refused by name: a tied one would load and mean nothing.
-    pub fn load_decoder(&self, device: &Device) -> Result<Decoder, Failure> {
+    /// The model, in the precision that `dtype` means here. A reward model is refused by name: a tied one would load and
+    /// mean nothing.
+    pub fn load_decoder(&self, device: &Device, dtype: Dtype) -> Result<Decoder, Failure> {
         let config = self.load_config()?;
         let checkpoint = self.checkpoint()?;
         if is_reward_model(&checkpoint) {
@@ -72,12 +73,12 @@ impl ModelSource {
                  `bpo score` takes it as --reward-model"
             )));
         }
-        Ok(Decoder::from_checkpoint(config, &checkpoint, device)?)
+        Ok(Decoder::in_precision(config, &checkpoint, device, dtype.precision(&checkpoint, device))?)
     }
 
     /// The model with an adapter attached, if there is one.
-    pub fn load_with_adapter(&self, adapter: Option<&Path>, device: &Device) -> Result<Decoder, Failure> {
-        let decoder = self.load_decoder(device)?;
+    pub fn load_with_adapter(&self, adapter: Option<&Path>, device: &Device, dtype: Dtype) -> Result<Decoder, Failure> {
+        let decoder = self.load_decoder(device, dtype)?;
         match adapter {
             Some(dir) => Ok(decoder.with_adapter(&Adapter::from_dir(dir, device)?, 0.0)?),
             None => Ok(decoder),

@@ -11,7 +11,7 @@ use burn::backend::{
     backend_extension,
     tensor::FloatTensor,
 };
-use burn::tensor::TensorData;
+use burn::tensor::{TensorData, bf16};
 
 use crate::{
     CacheView, Heads, Visibility,
@@ -19,6 +19,8 @@ use crate::{
         attention,
         gemm::{self, Matrix, MatrixMut, Write},
         pointwise,
+        skinny::Branch,
+        weights::{self, Weights},
     },
 };
 
@@ -28,6 +30,7 @@ type Values = FloatTensor<Flex>;
 #[backend_extension(Flex, Autodiff)]
 pub trait FusedOps: Backend {
     fn linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn linear_transposed(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
     fn lora_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -89,6 +92,14 @@ fn slice(tensor: &Values) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of f32")
 }
 
+/// The elements of a layer's weight, contiguous, in either of the formats that weights are kept in.
+fn weights(tensor: &Values) -> Weights<'_> {
+    match tensor.as_slice::<bf16>() {
+        Some(weights) => Weights::Bf16(weights),
+        None => Weights::F32(slice(tensor)),
+    }
+}
+
 /// A new tensor whose every element `fill` writes. In tests, what it forgets to write is NaN.
 fn filled<const D: usize>(shape: [usize; D], fill: impl FnOnce(&mut [f32])) -> Values {
     let mut values = vec![if cfg!(test) { f32::NAN } else { 0.0 }; shape.iter().product()];
@@ -104,7 +115,14 @@ fn dims<const D: usize>(tensor: &Values) -> [usize; D] {
 fn linear(x: &Values, weight: &Values) -> Values {
     let ([m, k], [n, _]) = (dims(x), dims(weight));
     let (x, weight) = (contiguous(x), contiguous(weight));
-    filled([m, n], |out| gemm::linear(out, slice(&x), slice(&weight), [m, k, n]))
+    filled([m, n], |out| weights::linear(out, slice(&x), weights(&weight), Branch::NONE, [m, k, n]))
+}
+
+/// `x·W`.
+fn linear_transposed(x: &Values, weight: &Values) -> Values {
+    let ([m, n], [_, k]) = (dims(x), dims(weight));
+    let (x, weight) = (contiguous(x), contiguous(weight));
+    filled([m, k], |out| weights::linear_transposed(out, slice(&x), weights(&weight), [m, n, k]))
 }
 
 /// `out ← [out +] factor · a · b` for whole matrices.
@@ -122,14 +140,12 @@ fn matrix(tensor: &Values) -> Matrix<'_> {
 
 /// `x·Aᵀ`, which the backward pass needs too, and the whole.
 fn lora_linear(x: &Values, weight: &Values, a: &Values, b: &Values, scaling: f64) -> (Values, Values) {
-    let (x, a, b) = (contiguous(x), contiguous(a), contiguous(b));
+    let (x, weight, a, b) = (contiguous(x), contiguous(weight), contiguous(a), contiguous(b));
     let thin = linear(&x, &a);
-    let ([m, k], [n, _]) = (dims(&x), dims(weight));
-    let weight = contiguous(weight);
-    let out = filled([m, n], |out| {
-        gemm::linear(out, slice(&x), slice(&weight), [m, k, n]);
-        multiply(Write::Add, out, scaling as f32, matrix(&thin), matrix(&b).transposed());
-    });
+    let ([m, k], [n, rank]) = (dims(&x), dims(&b));
+    let scaled: Vec<f32> = slice(&thin).iter().map(|value| value * scaling as f32).collect();
+    let branch = Branch { x: &scaled, w: slice(&b), rank };
+    let out = filled([m, n], |out| weights::linear(out, slice(&x), weights(&weight), branch, [m, k, n]));
     (out, thin)
 }
 
@@ -195,6 +211,10 @@ impl AttentionSpec {
 impl FusedOps for Flex {
     fn linear(x: Values, weight: Values) -> Values {
         linear(&x, &weight)
+    }
+
+    fn linear_transposed(x: Values, weight: Values) -> Values {
+        linear_transposed(&x, &weight)
     }
 
     fn lora_linear(x: Values, weight: Values, a: Values, b: Values, scaling: f64) -> Values {
@@ -288,7 +308,7 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, factor: f32) -> Values {
 
 backward!(LinearStep, 2, (Option<Values>, Values), |state, gradient, wanted| {
     let (x, weight) = state;
-    let dx = wanted[0].then(|| product(matrix(&gradient), matrix(&weight), 1.0));
+    let dx = wanted[0].then(|| linear_transposed(&gradient, &weight));
     let dw = x.filter(|_| wanted[1]).map(|x| product(matrix(&gradient).transposed(), matrix(&x), 1.0));
     [dx, dw]
 });
@@ -300,10 +320,9 @@ backward!(LoraStep, 4, LoraState, |state, gradient, wanted| {
     let ([x, weight, a, b, thin], scaling) = state;
     let d_thin = product(matrix(&gradient), matrix(&b), scaling);
     let dx = wanted[0].then(|| {
-        filled(dims::<2>(&x), |dx| {
-            multiply(Write::Replace, dx, 1.0, matrix(&gradient), matrix(&weight));
-            multiply(Write::Add, dx, 1.0, matrix(&d_thin), matrix(&a));
-        })
+        let mut dx = linear_transposed(&gradient, &weight);
+        multiply(Write::Add, dx.storage_mut(), 1.0, matrix(&d_thin), matrix(&a));
+        dx
     });
     let dw = wanted[1].then(|| product(matrix(&gradient).transposed(), matrix(&x), 1.0));
     let da = wanted[2].then(|| product(matrix(&d_thin).transposed(), matrix(&x), 1.0));
@@ -367,6 +386,10 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
             OpsKind::Tracked(prep) => prep.finish((weight_tracked.then_some(x), weight), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
+    }
+
+    fn linear_transposed(x: Tracked<C>, weight: Tracked<C>) -> Tracked<C> {
+        Tracked::<C>::new(Flex::linear_transposed(x.into_primitive(), weight.into_primitive()))
     }
 
     fn lora_linear(x: Tracked<C>, weight: Tracked<C>, a: Tracked<C>, b: Tracked<C>, scaling: f64) -> Tracked<C> {

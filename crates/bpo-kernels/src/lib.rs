@@ -15,8 +15,8 @@ mod cpu;
 mod fused;
 
 pub use operations::{
-    Branch, add_lora, attention, attention_decode, is_fused, linear, lora_linear, rms_norm, rotate, softmax, swiglu,
-    write_columns,
+    Branch, add_lora, attention, attention_decode, computes_in_f32, is_fused, linear, linear_transposed, lora_linear,
+    rms_norm, rotate, softmax, swiglu, widened, write_columns,
 };
 pub use visibility::{CacheView, Heads, Visibility};
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "flex")]
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 #[cfg(feature = "flex")]
 use crate::fused::FusedOps;
@@ -10,40 +10,70 @@ use crate::{CacheView, Heads, Visibility, composed};
 
 /// Whether operations on `tensor` run this crate's kernels.
 pub fn is_fused<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32 && on_flex(tensor)
+    tensor.dtype() == DType::F32 && computes_in_f32(&tensor.device())
 }
 
+/// Whether tensors of `device` run this crate's kernels when they are f32: then weights may be bf16 while the
+/// arithmetic is f32.
 #[cfg(feature = "flex")]
-fn on_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
-    matches!(tensor.device().inner().as_dispatch(), DispatchDevice::Flex(_))
+pub fn computes_in_f32(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))
 }
 
+/// Whether tensors of `device` run this crate's kernels when they are f32: in this build none do.
 #[cfg(not(feature = "flex"))]
-fn on_flex<const D: usize>(_: &Tensor<D>) -> bool {
+pub fn computes_in_f32(_: &Device) -> bool {
     false
 }
 
-/// Runs the fused operation where there is one, and returns from the caller.
+/// 16-bit numbers as f32, others as they are: what sums and exponentials are computed in.
+pub fn widened<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match tensor.dtype() {
+        DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
+        _ => tensor,
+    }
+}
+
+/// Runs the fused operation where there is one, and returns from the caller. The first tensor's float type is that of
+/// all, but for a weight after a `;`, which may be bf16.
 macro_rules! fused {
-    ($first:ident $(, $tensor:ident)* => $operation:ident($($argument:expr),*)) => {
-        $(assert_eq!($first.dtype(), $tensor.dtype(), concat!("float types of ", stringify!($operation)));)*
+    ($first:ident $(; $weight:ident)? $(, $tensor:ident)* => $operation:ident($($argument:expr),*)) => {
         #[cfg(feature = "flex")]
         if is_fused(&$first) {
-            return Tensor::from_dispatch(
-                Dispatch::$operation($first.into_dispatch() $(, $tensor.into_dispatch())* $(, $argument)*));
+            $(assert!(
+                matches!($weight.dtype(), DType::F32 | DType::BF16),
+                concat!("float type of the weight of ", stringify!($operation))
+            );)?
+            $(assert_eq!($tensor.dtype(), DType::F32, concat!("float types of ", stringify!($operation)));)*
+            return Tensor::from_dispatch(Dispatch::$operation(
+                $first.into_dispatch() $(, $weight.into_dispatch())? $(, $tensor.into_dispatch())* $(, $argument)*
+            ));
         }
     };
 }
 
-/// `x·Wᵀ`: `x` `[rows, in]`, `weight` `[out, in]`, result `[rows, out]`. A weight that is not tracked costs nothing on
-/// the way back.
+/// `x·Wᵀ`: `x` `[rows, in]`, `weight` `[out, in]`, result `[rows, out]` in the float type of `x`; a weight of another is
+/// converted, which for bf16 under f32 inputs happens inside the kernels, exactly. A weight that is not tracked costs
+/// nothing on the way back.
 ///
 /// # Panics
 /// When the widths disagree.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     assert_eq!(x.dims()[1], weight.dims()[1], "widths of a linear layer");
-    fused!(x, weight => linear());
+    fused!(x; weight => linear());
     composed::linear(x, weight)
+}
+
+/// `x·W`: `x` `[rows, out]`, `weight` `[out, in]` of any float type, result `[rows, in]` in that of `x`. Without
+/// gradients.
+///
+/// # Panics
+/// When the widths disagree.
+pub fn linear_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    assert_eq!(x.dims()[1], weight.dims()[0], "widths of a transposed linear layer");
+    let (x, weight) = (x.detach(), weight.detach());
+    fused!(x; weight => linear_transposed());
+    composed::linear_transposed(x, weight)
 }
 
 /// A LoRA branch (Hu et al. 2021, arXiv:2106.09685).
@@ -57,7 +87,8 @@ pub struct Branch {
     pub scaling: f64,
 }
 
-/// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: `x` `[rows, in]`, `weight` `[out, in]`, result `[rows, out]`.
+/// `x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: `x` `[rows, in]`, `weight` `[out, in]`, result `[rows, out]` in the float type of `x`, to which
+/// weight and branch are converted as in [`linear`].
 ///
 /// # Panics
 /// When the shapes disagree.
@@ -66,7 +97,7 @@ pub fn lora_linear(x: Tensor<2>, weight: Tensor<2>, branch: Branch) -> Tensor<2>
     let ([outputs, inputs], [rank, _]) = (weight.dims(), a.dims());
     assert_eq!(x.dims()[1], inputs, "widths of a linear layer");
     assert!(a.dims() == [rank, inputs] && b.dims() == [outputs, rank], "shapes of a LoRA branch");
-    fused!(x, weight, a, b => lora_linear(scaling));
+    fused!(x; weight, a, b => lora_linear(scaling));
     composed::lora_linear(x, weight, Branch { a, b, scaling })
 }
 
@@ -169,7 +200,8 @@ pub fn attention_decode(
     composed::attention_decode(q, [keys, values], view, heads, scale)
 }
 
-/// Probabilities `[rows, width]` of logits, and log Σ exp of each row in nats, `[rows]`. Without gradients.
+/// Probabilities `[rows, width]` of logits, and log Σ exp of each row in nats, `[rows]`; of 16-bit logits both are f32.
+/// Without gradients.
 pub fn softmax(logits: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
     let logits = logits.detach();
     #[cfg(feature = "flex")]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::{
     Branch, CacheView, Heads, Visibility, add_lora, attention, attention_decode, composed, is_fused, linear,
-    lora_linear, rms_norm, rotate, softmax, swiglu, write_columns,
+    linear_transposed, lora_linear, rms_norm, rotate, softmax, swiglu, write_columns,
 };
 
 /// Reproducible values in (−1, 1).
@@ -76,6 +76,80 @@ fn linear_on_few_and_many_rows() {
     }
     let none = Tensor::<2>::zeros([0, 8], &device());
     assert_eq!(linear(none, Tensor::ones([3, 8], &device())).dims(), [0, 3]);
+}
+
+/// The values of `weight` as bf16 keeps them, in bf16 and in f64.
+fn halved(weight: Tensor<2>) -> [Tensor<2>; 2] {
+    let kept = weight.inner().cast(FloatDType::BF16);
+    [Tensor::from_inner(kept.clone()), Tensor::from_inner(kept.cast(FloatDType::F64))]
+}
+
+#[test]
+fn a_bf16_weight_computes_what_its_values_do() {
+    // Odd widths cannot be read as vectors; 2,100,000 weights are widened in two blocks.
+    let shapes = [
+        [1, 64, 64],
+        [3, 19, 7],
+        [5, 576, 49],
+        [8, 34, 130],
+        [64, 40, 3],
+        [65, 40, 3],
+        [70, 101, 65],
+        [66, 21000, 100],
+    ];
+    for [m, k, n] in shapes {
+        let [weight, exact] = halved(pair(7, [n, k])[0].clone());
+        agree([[m, k]], |[x]| linear(x, weight.clone()), |[x]| composed::linear(x, exact.clone()));
+        let [single, double] = pair(8, [m, n]).map(|x| x.inner());
+        let error = distance(
+            &host(linear_transposed(single, weight.clone().inner())),
+            &host(double.matmul(exact.clone().inner())),
+        );
+        assert!(error < 3e-6, "{m} × {n} × {k} transposed: {error:e}");
+        agree(
+            [[m, k], [4, k], [n, 4]],
+            |[x, a, b]| lora_linear(x, weight.clone(), Branch { a, b, scaling: 2.0 }),
+            |[x, a, b]| composed::lora_linear(x, exact.clone(), Branch { a, b, scaling: 2.0 }),
+        );
+    }
+    let [weight, _] = halved(pair(7, [3, 8])[0].clone());
+    assert_eq!(linear(Tensor::zeros([0, 8], &device()), weight.inner()).dims(), [0, 3]);
+}
+
+/// bf16 inputs, where a device computes in them: sums and exponentials are f32's.
+#[test]
+fn composed_operations_take_bf16_and_sum_in_f32() {
+    let rounded = |seed, shape| halved(pair(seed, shape)[0].clone()).map(|tensor| tensor.inner());
+    let [x, exact] = rounded(1, [9, 512]);
+    let [scale, exact_scale] = rounded(2, [1, 512]).map(|scale| scale.squeeze_dim::<1>(0));
+    let normed = rms_norm(x.clone() * 100.0, scale, 1e-5);
+    assert_eq!(normed.dtype(), DType::BF16);
+    let error = distance(&host(normed), &host(composed::rms_norm(exact.clone(), exact_scale, 1e-5)));
+    assert!(error < 8e-3, "norm: {error:e}");
+    let (probabilities, normalisers) = softmax(x.clone() * 4.0);
+    assert_eq!([probabilities.dtype(), normalisers.dtype()], [DType::F32; 2]);
+    let (expected, expected_normalisers) = composed::softmax(exact.clone() * 4.0);
+    let error = distance(&host(probabilities), &host(expected));
+    assert!(error < 1e-6, "probabilities: {error:e}");
+    let error = distance(&host(normalisers.unsqueeze::<2>()), &host(expected_normalisers.unsqueeze::<2>()));
+    assert!(error < 1e-6, "normalisers: {error:e}");
+    let [weight, exact_weight] = rounded(3, [64, 512]);
+    let [a, exact_a] = pair(4, [4, 512]);
+    let [b, exact_b] = pair(5, [64, 4]);
+    let branch = |a, b| Branch { a, b, scaling: 1.0 };
+    let y = lora_linear(Tensor::from_inner(x), Tensor::from_inner(weight), branch(a.clone(), b));
+    assert_eq!(y.dtype(), DType::BF16);
+    let expected = composed::lora_linear(
+        Tensor::from_inner(exact),
+        Tensor::from_inner(exact_weight),
+        branch(exact_a.clone(), exact_b),
+    );
+    let gradient = a.grad(&y.clone().cast(FloatDType::F32).sum().backward()).unwrap();
+    assert_eq!(gradient.dtype(), DType::F32, "the branch is trained in f32");
+    let error = distance(&host(gradient), &host(exact_a.grad(&expected.clone().sum().backward()).unwrap()));
+    assert!(error < 2e-2, "gradient: {error:e}");
+    let error = distance(&host(y), &host(expected));
+    assert!(error < 1e-2, "branch: {error:e}");
 }
 
 #[test]

@@ -4,12 +4,13 @@
 //! `(1[v = y] − p_v)·h` in `W[v]`. Both need only the chunk's own logits, so the gradient of any loss
 //! of the log-probs is exact without ever holding `[tokens, vocab]`: peak memory is
 //! `chunk × vocab`. No custom backward operator is involved, hence it runs on every backend.
-use bpo_kernels::{linear, softmax};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use bpo_kernels::{linear, linear_transposed, softmax, widened};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::Error;
 
-/// A language-model head `[vocab, hidden]` that turns hidden states into log-probs of given tokens.
+/// A language-model head `[vocab, hidden]` that turns hidden states into log-probs of given tokens. Of 16-bit weights or
+/// hidden states the logits may be 16-bit; what is computed of them, and all results, are f32.
 #[derive(Debug, Clone)]
 pub struct Head {
     weight: Tensor<2>,
@@ -93,20 +94,20 @@ impl Head {
             let (left, right) = (targets.len(), coefficients.len());
             return Err(Error::LengthMismatch { what: "targets and coefficients", left, right });
         }
-        let mut weight = self.weight.zeros_like();
+        let mut weight = widened(self.weight.zeros_like());
         let mut slopes = Vec::new();
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
-            let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &rows).unsqueeze_dim(1);
             // dL/d logits = c·(1[v = y] − p_v)
             let (probabilities, _) = softmax(linear(rows.clone(), self.weight.clone()));
+            let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &probabilities).unsqueeze_dim(1);
             let pull = probabilities.neg() * scale.clone();
             let index: Tensor<2, Int> = ints(chunk, &rows.device()).unsqueeze_dim(1);
             let pull = pull.scatter(1, index, scale, burn::tensor::IndexingUpdateOp::Add);
-            weight = weight + pull.clone().transpose().matmul(rows);
-            slopes.push(pull.matmul(self.weight.clone()));
+            slopes.push(self.mean_row(pull.clone(), &rows));
+            weight = weight + pull.transpose().matmul(widened(rows));
         }
-        let hidden = if slopes.is_empty() { hidden } else { Tensor::cat(slopes, 0) };
+        let hidden = if slopes.is_empty() { widened(hidden) } else { Tensor::cat(slopes, 0) };
         Ok(HeadGradients { hidden, weight })
     }
 
@@ -116,9 +117,9 @@ impl Head {
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
             let index = ints(chunk, &rows.device());
-            let logits = linear(rows, self.weight.clone());
+            let logits = linear(rows.clone(), self.weight.clone());
             let column: Tensor<2, Int> = index.clone().unsqueeze_dim(1);
-            let chosen = logits.clone().gather(1, column).squeeze_dim::<1>(1);
+            let chosen = widened(logits.clone().gather(1, column).squeeze_dim::<1>(1));
             let (probabilities, normalisers) = softmax(logits);
             logps.push(chosen - normalisers);
             if self.collisions {
@@ -126,11 +127,12 @@ impl Head {
                 collisions.push(squares.log().squeeze_dim::<1>(1));
             }
             if with_slopes {
-                let expected = probabilities.matmul(self.weight.clone());
-                slopes.push(self.weight.clone().select(0, index) - expected);
+                let expected = self.mean_row(probabilities, &rows);
+                slopes.push(widened(self.weight.clone().select(0, index)) - expected);
             }
         }
         if logps.is_empty() {
+            let hidden = widened(hidden);
             let empty = Tensor::<1>::zeros([0], (&hidden.device(), hidden.dtype()));
             let collisions = self.collisions.then(|| empty.clone());
             return Ok(ScoredTokens { logps: empty, slopes: with_slopes.then_some(hidden), collisions });
@@ -138,6 +140,13 @@ impl Head {
         let slopes = with_slopes.then(|| Tensor::cat(slopes, 0));
         let collisions = self.collisions.then(|| Tensor::cat(collisions, 0));
         Ok(ScoredTokens { logps: Tensor::cat(logps, 0), slopes, collisions })
+    }
+
+    /// `Σ_v share_v·W[v]` for each row of `shares` `[rows, vocab]`, multiplied in the precision of the hidden states.
+    fn mean_row(&self, shares: Tensor<2>, hidden: &Tensor<2>) -> Tensor<2> {
+        let dtype = hidden.dtype();
+        let shares = if shares.dtype() == dtype { shares } else { shares.cast(FloatDType::from(dtype)) };
+        widened(linear_transposed(shares, self.weight.clone()))
     }
 
     fn check(&self, hidden: &Tensor<2>, targets: &[u32]) -> Result<Tensor<2>, Error> {

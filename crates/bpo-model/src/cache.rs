@@ -117,10 +117,7 @@ impl CausalLm for Decoder {
         let rotation = Rotation::new(&self.frequencies, &positions, &device);
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device);
-        let mut x = self.embedding.clone().select(0, ids);
-        if let Some(scale) = self.config.embedding_scale {
-            x = x * scale;
-        }
+        let mut x = self.embedded(ids);
         let mut views: Vec<(Option<usize>, Arc<CacheView>)> = Vec::new();
         let mut stored = std::mem::take(&mut cache.layers);
         for (layer, [keys, values]) in self.layers.iter().zip(&mut stored) {

@@ -2,14 +2,15 @@ use std::{path::Path, sync::Arc};
 
 use bpo_kernels::{is_fused, rms_norm, swiglu};
 use burn::tensor::{
-    Device, Tensor,
+    Device, FloatDType, Int, Tensor,
     activation::{gelu, gelu_approximate, relu},
 };
 
 use crate::{
-    Activation, Adapter, Checkpoint, DecoderConfig, Error, Input, Parameters,
+    Activation, Adapter, Checkpoint, DecoderConfig, Error, Input, Parameters, Precision,
     attention::Attention,
     linear::{Linear, LoraBranch},
+    precision::cast,
     rope,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Decoder {
     pub(crate) config: Arc<DecoderConfig>,
+    pub(crate) precision: Precision,
+    pub(crate) gradient_checkpointing: bool,
     pub(crate) frequencies: Arc<Vec<f32>>,
     /// `[vocab, hidden]`.
     pub(crate) embedding: Tensor<2>,
@@ -77,13 +80,26 @@ impl Decoder {
         Self::from_checkpoint(config, &Checkpoint::open(dir)?, device)
     }
 
-    /// Reads a causal language model's tensors from an open checkpoint.
+    /// Reads a causal language model's tensors from an open checkpoint, in f32.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::UnusedTensor`], [`Error::Shape`], [`Error::Dtype`],
     /// [`Error::NonFinite`].
     pub fn from_checkpoint(config: DecoderConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self, Error> {
-        let mut source = FromFile::new(checkpoint, device);
+        Self::in_precision(config, checkpoint, device, Precision::default())
+    }
+
+    /// As [`Decoder::from_checkpoint`], in another precision: no more than one matrix is ever held in f32.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_checkpoint`].
+    pub fn in_precision(
+        config: DecoderConfig,
+        checkpoint: &Checkpoint,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        let mut source = FromFile::new(checkpoint, device, precision);
         let model = Self::assemble(config, HeadKind::LanguageModel, &mut source)?;
         source.finish().map(|()| model)
     }
@@ -107,7 +123,32 @@ impl Decoder {
             head == HeadKind::LanguageModel && (!tied || (source.has("lm_head.weight") && source.has(embedding_name)));
         let head = if separate { Some(linear("lm_head".into(), shape, false, source)?) } else { None };
         let frequencies = Arc::new(rope::frequencies(&config));
-        Ok(Self { config: Arc::new(config), frequencies, embedding, layers, norm, head })
+        let precision = source.precision();
+        let (config, gradient_checkpointing) = (Arc::new(config), false);
+        Ok(Self { config, precision, gradient_checkpointing, frequencies, embedding, layers, norm, head })
+    }
+
+    /// Whether [`Decoder::backward`] computes layers twice instead of keeping what they computed.
+    #[must_use]
+    pub fn with_gradient_checkpointing(mut self, enabled: bool) -> Self {
+        self.gradient_checkpointing = enabled;
+        self
+    }
+
+    /// Decides the masks of LoRA dropout: each is a function of `seed` and of its layer alone.
+    #[must_use]
+    pub fn with_dropout_seed(mut self, seed: u64) -> Self {
+        for (index, linear) in self.linears_mut().enumerate() {
+            if let Some(lora) = &mut linear.lora {
+                lora.seed = seed.wrapping_add(index as u64);
+            }
+        }
+        self
+    }
+
+    /// What the weights are kept in, and what is computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The configuration.
@@ -150,18 +191,27 @@ impl Decoder {
     pub fn hidden(&self, input: &Input) -> Tensor<2> {
         let mut x = self.embed(input);
         for layer in &self.layers {
-            let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(normed, &input.rotation);
-            x = x + layer.attention.mix(self.config.heads(), p, input.visibility(layer.window));
-            x = self.feed_forward(layer, x);
+            x = self.layer(layer, x, input);
         }
         self.norm.forward(x)
     }
 
+    /// `[rows · time, hidden]`, of what the layer reads.
+    pub(crate) fn layer(&self, layer: &Layer, x: Tensor<2>, input: &Input) -> Tensor<2> {
+        let normed = layer.attention_norm.forward(x.clone());
+        let p = layer.attention.project(normed, &input.rotation);
+        let x = x + layer.attention.mix(self.config.heads(), p, input.visibility(layer.window));
+        self.feed_forward(layer, x)
+    }
+
     /// `[rows · time, hidden]`.
     pub(crate) fn embed(&self, input: &Input) -> Tensor<2> {
-        let ids = input.ids.clone().reshape([input.rows * input.time]);
-        let x = self.embedding.clone().select(0, ids);
+        self.embedded(input.ids.clone().reshape([input.rows * input.time]))
+    }
+
+    /// The embeddings of token ids, `[tokens, hidden]`.
+    pub(crate) fn embedded(&self, ids: Tensor<1, Int>) -> Tensor<2> {
+        let x = cast(self.embedding.clone().select(0, ids), self.precision.activations);
         match self.config.embedding_scale {
             Some(scale) => x * scale,
             None => x,
@@ -220,7 +270,7 @@ impl Decoder {
                 return Err(adapter.error(reason));
             }
             let scaling = adapter.scaling(&linear.path, rank);
-            linear.lora = Some(LoraBranch { a, b, scaling, dropout });
+            linear.lora = Some(LoraBranch { a, b, scaling, dropout, seed: 0 });
             attached += 1;
             Ok(())
         })?;
@@ -239,6 +289,14 @@ impl Decoder {
         model
     }
 
+    /// This model as it samples fastest. Branches on f32 weights are folded: three products per layer become one, for a
+    /// copy of the weights. On bf16 weights they stay, since rounding the sum would lose small updates, and the policy
+    /// that samples would not be the one that is trained.
+    #[must_use]
+    pub fn for_sampling(&self) -> Self {
+        if self.precision.weights == FloatDType::F32 { self.merged() } else { self.clone() }
+    }
+
     /// A plain model that computes what this one does: every LoRA branch folded into its layer. Unlike
     /// the branches, the folded weights are new memory.
     #[must_use]
@@ -251,17 +309,29 @@ impl Decoder {
         model
     }
 
-    /// All weights by Hugging Face name, vectors as `[1, n]`: what full fine-tuning trains.
+    /// The same values outside of any autodiff graph.
+    #[must_use]
+    pub(crate) fn untracked(&self) -> Self {
+        let mut model = self.clone();
+        model.for_each_weight(|_, weight| weight.is_tracked().then(|| weight.clone().inner()));
+        for lora in model.linears_mut().filter_map(|linear| linear.lora.as_mut()) {
+            (lora.a, lora.b) = (lora.a.clone().inner(), lora.b.clone().inner());
+        }
+        model
+    }
+
+    /// All weights by Hugging Face name in f32, vectors as `[1, n]`: what full fine-tuning trains.
     pub fn parameters(&self) -> Parameters {
         let mut parameters = Parameters::new();
         self.clone().for_each_weight(|name, weight| {
-            parameters.insert(name.to_string(), weight.clone());
+            parameters.insert(name.to_string(), cast(weight.clone(), FloatDType::F32));
             None
         });
         parameters
     }
 
-    /// This model with the named weights replaced (others kept).
+    /// This model with the named weights replaced (others kept), matrices in the precision of its activations: gradients
+    /// reach the given tensors in theirs.
     #[must_use]
     pub fn with_parameters(&self, parameters: &Parameters) -> Self {
         let mut model = self.clone();
@@ -269,8 +339,9 @@ impl Decoder {
         model
     }
 
-    /// Calls `f` with every weight; where it returns one, that replaces it.
+    /// Calls `f` with every weight; where it returns one, that replaces it, a matrix in the activations' precision.
     fn for_each_weight(&mut self, mut f: impl FnMut(&str, &Tensor<2>) -> Option<Tensor<2>>) {
+        let dtype = self.precision.activations;
         let mut vector = |name: String, weight: &mut Tensor<1>| {
             if let Some(new) = f(&name, &weight.clone().unsqueeze::<2>()) {
                 *weight = new.squeeze_dim(0);
@@ -292,11 +363,11 @@ impl Decoder {
         }
         for linear in self.linears_mut() {
             if let Some(new) = f(&format!("{}.weight", linear.path), &linear.weight) {
-                linear.weight = new;
+                linear.weight = cast(new, dtype);
             }
         }
         if let Some(new) = f("model.embed_tokens.weight", &self.embedding) {
-            self.embedding = new;
+            self.embedding = cast(new, dtype);
         }
     }
 
@@ -340,18 +411,20 @@ pub(crate) trait Source {
     fn has(&self, name: &str) -> bool;
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error>;
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error>;
+    fn precision(&self) -> Precision;
 }
 
 /// Reads from a checkpoint, and remembers what it read.
 pub(crate) struct FromFile<'a> {
     checkpoint: &'a Checkpoint,
     device: Device,
+    precision: Precision,
     used: std::collections::HashSet<String>,
 }
 
 impl<'a> FromFile<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, device: &Device) -> Self {
-        Self { checkpoint, device: device.clone().inner(), used: Default::default() }
+    pub fn new(checkpoint: &'a Checkpoint, device: &Device, precision: Precision) -> Self {
+        Self { checkpoint, device: device.clone().inner(), precision, used: Default::default() }
     }
 
     /// Refuses a file with weights of the decoder that were not read.
@@ -367,7 +440,11 @@ impl Source for FromFile<'_> {
 
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error> {
         self.used.insert(name.to_string());
-        self.checkpoint.read(name, shape, &self.device)
+        Ok(cast(self.checkpoint.read(name, shape, &self.device)?, self.precision.weights))
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error> {

@@ -3,7 +3,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::{
-    Decoder, DecoderConfig, Error,
+    Decoder, DecoderConfig, Error, Precision,
     decoder::{HeadKind, Source},
 };
 
@@ -41,6 +41,10 @@ impl Source for Random {
     fn matrix(&mut self, _: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error> {
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| (self.normal.draw() * self.deviation) as f32).collect();
         Ok(Tensor::from_data(TensorData::new(values, shape), &self.device))
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::default()
     }
 
     fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error> {

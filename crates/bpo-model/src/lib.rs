@@ -9,6 +9,7 @@
 )]
 
 mod attention;
+mod backward;
 mod cache;
 mod config;
 mod decoder;
@@ -21,10 +22,12 @@ mod lora;
 mod merge;
 mod params;
 mod peft;
+mod precision;
 mod reward;
 mod rope;
 mod weights;
 
+pub use backward::Backward;
 pub use cache::KvCache;
 pub use config::{Activation, Architecture, DecoderConfig, RopeScaling};
 pub use decoder::Decoder;
@@ -34,5 +37,6 @@ pub use input::Input;
 pub use lora::{Adapter, LoraConfig};
 pub use merge::{AdapterMerge, LowRank, Merged, adapter_spread, merge_adapters, merge_deltas};
 pub use params::Parameters;
+pub use precision::{Dtype, Precision};
 pub use reward::SequenceClassifier;
 pub use weights::Checkpoint;

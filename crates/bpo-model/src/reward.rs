@@ -3,7 +3,7 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::{
-    Checkpoint, Decoder, DecoderConfig, Error, Input,
+    Checkpoint, Decoder, DecoderConfig, Error, Input, Precision,
     decoder::{FromFile, HeadKind},
 };
 
@@ -35,7 +35,7 @@ impl SequenceClassifier {
             });
         }
         let score = checkpoint.read("score.weight", [1, config.hidden_size], &device)?;
-        let mut source = FromFile::new(&checkpoint, &device);
+        let mut source = FromFile::new(&checkpoint, &device, Precision::default());
         let decoder = Decoder::assemble(config, HeadKind::None, &mut source)?;
         source.finish()?;
         Ok(Self { decoder, score })

@@ -141,6 +141,11 @@ impl Checkpoint {
         self.entries.values().next().map(|entry| format!("{:?}", entry.dtype))
     }
 
+    /// Whether all matrices are bf16, so that keeping them in it loses nothing.
+    pub fn has_bf16_matrices(&self) -> bool {
+        self.entries.values().filter(|entry| entry.shape.len() > 1).all(|entry| entry.dtype == Dtype::BF16)
+    }
+
     /// Number of scalars in all tensors.
     pub fn parameters(&self) -> usize {
         self.entries.values().map(|entry| entry.shape.iter().product::<usize>()).sum()

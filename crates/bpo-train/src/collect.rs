@@ -48,9 +48,8 @@ pub(crate) struct Streams {
     pub slots: u64,
 }
 
-/// Samples `streams.slots` completions per prompt from `policy`, whose adapter is folded into a copy of the weights for
-/// as long as that takes: three products per layer become one. The copy is gone before activations for a backward pass
-/// need the memory.
+/// Samples `streams.slots` completions per prompt from `policy`, in the form in which it samples fastest. Where that is
+/// a copy of the weights, it is gone before activations for a backward pass need the memory.
 pub(crate) fn sample(
     policy: &Decoder,
     tokenizer: &Tokenizer,
@@ -60,7 +59,7 @@ pub(crate) fn sample(
 ) -> Result<Vec<Drawn>, Error> {
     let mut seen = HashMap::new();
     let requests: Vec<Request<'_>> = prompts.iter().map(|prompt| request(prompt, streams, &mut seen)).collect();
-    let policy = policy.merged();
+    let policy = policy.for_sampling();
     let mut generation = Generation::new(&policy, &requests, config)?;
     observer.begin(stage, (generation.unfinished() * config.max_new_tokens) as u64);
     while generation.advance()? {

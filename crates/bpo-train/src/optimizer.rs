@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use bpo_model::Parameters;
+use bpo_model::{Backward, Parameters};
 use burn::tensor::Tensor;
 
 /// AdamW and clipping, with torch's meaning of every number.
@@ -30,9 +30,9 @@ pub struct Gradients(BTreeMap<String, Tensor<2>>);
 
 impl Gradients {
     /// Adds what a backward pass left on `leaves`.
-    pub fn add(&mut self, leaves: &Parameters, gradients: &mut burn::tensor::Gradients) {
+    pub fn add(&mut self, leaves: &Parameters, gradients: &mut Backward) {
         for (name, leaf) in leaves.iter() {
-            if let Some(gradient) = leaf.grad_remove(gradients) {
+            if let Some(gradient) = gradients.take(leaf) {
                 let sum = match self.0.remove(name) {
                     Some(sum) => sum + gradient,
                     None => gradient,

@@ -1,7 +1,8 @@
 //! Log-probs of whole completions, with and without gradients, in any layout.
 use bpo_data::Layout;
+use bpo_kernels::widened;
 use bpo_loss::{Head, ScoredTokens};
-use bpo_model::{Decoder, Error as ModelError};
+use bpo_model::{Backward, Decoder, Error as ModelError, Input};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Error;
@@ -55,7 +56,7 @@ pub(crate) fn score(model: &Decoder, layout: &Layout, collisions: bool) -> Resul
     if layout.targets.is_empty() {
         return Ok(Scored::of(layout, &[], &[]));
     }
-    let (hidden, tokens) = target_hidden(model, layout)?;
+    let (hidden, tokens) = at_targets(model.hidden(&input(model, layout)?), layout);
     let head = Head::new(model.head_weight()).with_collisions(collisions);
     on_host(layout, &head.score(&hidden, &tokens)?)
 }
@@ -109,7 +110,7 @@ pub fn backward(
     model: &Decoder,
     layout: &Layout,
     slopes: impl FnOnce(&Scored) -> Result<Vec<f32>, Error>,
-) -> Result<(Scored, burn::tensor::Gradients), Error> {
+) -> Result<(Scored, Backward), Error> {
     let slopes = |scored: &Scored| Ok(Slopes { sequences: slopes(scored)?, token_weights: None });
     backward_weighted(model, layout, false, slopes)
 }
@@ -120,38 +121,42 @@ pub(crate) fn backward_weighted(
     layout: &Layout,
     collisions: bool,
     slopes: impl FnOnce(&Scored) -> Result<Slopes, Error>,
-) -> Result<(Scored, burn::tensor::Gradients), Error> {
-    let (hidden, tokens) = target_hidden(model, layout)?;
+) -> Result<(Scored, Backward), Error> {
     let weight = model.head_weight();
     let head = Head::new(weight.clone()).with_collisions(collisions);
-    let (scored, surrogate) = if weight.is_tracked() {
-        let scored = on_host(layout, &head.score(&hidden, &tokens)?)?;
-        let coefficients = slopes(&scored)?.per_target(layout);
-        let gradients = head.gradients(&hidden, &tokens, &coefficients)?;
-        let through_head = (weight * gradients.weight).sum();
-        (scored, (hidden * gradients.hidden).sum() + through_head)
-    } else {
-        let tokens = head.score_with_slopes(&hidden, &tokens)?;
-        let scored = on_host(layout, &tokens)?;
-        let coefficients = slopes(&scored)?.per_target(layout);
-        let length = coefficients.len();
-        let scale = Tensor::<2>::from_data(TensorData::new(coefficients, [length, 1]), &hidden.device().inner());
-        let slopes = tokens.slopes.unwrap_or_else(|| hidden.clone().inner());
-        (scored, (hidden * (slopes * scale)).sum())
-    };
-    Ok((scored, surrogate.backward()))
+    model.backward(&input(model, layout)?, |hidden| {
+        let (hidden, tokens) = at_targets(hidden, layout);
+        if weight.is_tracked() {
+            let scored = on_host(layout, &head.score(&hidden, &tokens)?)?;
+            let coefficients = slopes(&scored)?.per_target(layout);
+            let gradients = head.gradients(&hidden, &tokens, &coefficients)?;
+            let through_head = (widened(weight) * gradients.weight).sum();
+            Ok((scored, (widened(hidden) * gradients.hidden).sum() + through_head))
+        } else {
+            let tokens = head.score_with_slopes(&hidden, &tokens)?;
+            let scored = on_host(layout, &tokens)?;
+            let coefficients = slopes(&scored)?.per_target(layout);
+            let length = coefficients.len();
+            let scale = Tensor::<2>::from_data(TensorData::new(coefficients, [length, 1]), &hidden.device().inner());
+            let slopes = tokens.slopes.unwrap_or_else(|| widened(hidden.clone().inner()));
+            Ok((scored, (widened(hidden) * (slopes * scale)).sum()))
+        }
+    })
 }
 
-/// Hidden states `[targets, hidden]` that predict the layout's targets, and those tokens.
-fn target_hidden(model: &Decoder, layout: &Layout) -> Result<(Tensor<2>, Vec<u32>), Error> {
-    let (shape, may_attend) = ([layout.rows, layout.time], |row, query, key| layout.may_attend(row, query, key));
-    let input = model.input(shape, &layout.ids, &layout.positions, may_attend)?;
-    let hidden = model.hidden(&input);
+/// A layout as its model reads it.
+pub(crate) fn input(model: &Decoder, layout: &Layout) -> Result<Input, Error> {
+    let may_attend = |row, query, key| layout.may_attend(row, query, key);
+    Ok(model.input([layout.rows, layout.time], &layout.ids, &layout.positions, may_attend)?)
+}
+
+/// Of the hidden states of a layout those that predict its targets, `[targets, hidden]`, and the targets.
+fn at_targets(hidden: Tensor<2>, layout: &Layout) -> (Tensor<2>, Vec<u32>) {
     let places: Vec<i64> =
         layout.targets.iter().map(|t| i64::from(t.row) * layout.time as i64 + i64::from(t.time)).collect();
     let length = places.len();
     let places = Tensor::<1, Int>::from_data(TensorData::new(places, [length]), &hidden.device().inner());
-    Ok((hidden.select(0, places), layout.targets.iter().map(|target| target.token).collect()))
+    (hidden.select(0, places), layout.targets.iter().map(|target| target.token).collect())
 }
 
 /// A vector on the host.

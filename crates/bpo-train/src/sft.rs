@@ -58,6 +58,7 @@ pub fn sft(
     recipe.validate()?;
     let shared = recipe.as_recipe();
     let SftInputs { base, base_name, tokenizer, rows, companions } = inputs;
+    let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
     let examples = examples(recipe, &tokenizer, base.config().max_position_embeddings, rows, observer)?;
     let initial = if recipe.use_peft {
         Trainable::Lora(Adapter::new(&base, shared.lora(), recipe.seed)?)
@@ -120,13 +121,11 @@ fn step(
     let trained = state.ensemble.policy()?.policy;
     observer.begin(Stage::Train, batch.len().div_ceil(recipe.per_device_train_batch_size) as u64);
     for (index, micro) in batch.chunks(recipe.per_device_train_batch_size).enumerate() {
-        if trained.has_dropout() {
-            base.device().seed(mixed(recipe.seed, state.step, index as u64));
-        }
         let groups: Vec<Group<'_>> =
             micro.iter().map(|row| Group { prompt: &row.context, completions: vec![&row.target] }).collect();
         let layout = pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?;
         let (policy, leaves) = trained.tracked(base)?;
+        let policy = policy.with_dropout_seed(mixed(recipe.seed, state.step, index as u64));
         let (scored, mut grads) =
             backward(&policy, &layout, |scored| Ok(vec![-1.0 / tokens as f32; scored.sums.len()]))?;
         loss -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() / tokens as f64;

@@ -186,18 +186,13 @@ impl Criterion {
         let pairs = batches.iter().map(|batch| batch.pairs.len()).sum();
         let device = base.device();
         // A loss that couples pairs sees all of the step's at once, however they are cut into batches.
-        let reseed = |index: usize| {
-            if policy.has_dropout() {
-                device.seed(seed(index as u64));
-            }
-        };
         let mut coupled = match self.objective.is_batch_coupled() && batches.len() > 1 {
-            true => Some(self.coupled(&policy.in_training(base)?, batches, pairs, reseed)?.into_iter()),
+            true => Some(self.coupled(&policy.in_training(base)?, batches, pairs, &seed)?.into_iter()),
             false => None,
         };
         for (index, batch) in batches.iter().enumerate() {
-            reseed(index);
             let (model, leaves) = policy.tracked(base)?;
+            let model = model.with_dropout_seed(seed(index as u64));
             let mut losses = coupled.as_mut().and_then(Iterator::next);
             let (scored, mut grads) = backward_weighted(&model, &batch.layout, self.use_weighting, |scored| {
                 if losses.is_none() {
@@ -216,11 +211,11 @@ impl Criterion {
         model: &Decoder,
         batches: &[Batch<'_>],
         pairs: usize,
-        reseed: impl Fn(usize),
+        seed: impl Fn(u64) -> u64,
     ) -> Result<Vec<Losses>, Error> {
         let scored = batches.iter().enumerate().map(|(index, batch)| {
-            reseed(index);
-            score(model, &batch.layout, self.use_weighting)
+            let model = model.clone().with_dropout_seed(seed(index as u64));
+            score(&model, &batch.layout, self.use_weighting)
         });
         let scored = scored.collect::<Result<Vec<Scored>, Error>>()?;
         let together: Vec<(&Batch<'_>, &Scored)> = batches.iter().zip(&scored).collect();

@@ -5,6 +5,7 @@ mod prompts;
 use std::{path::PathBuf, time::Instant};
 
 use bpo_data::Tokenizer;
+use bpo_model::Dtype;
 use bpo_sampler::{GenerateConfig, Generation, Request, Sampling, StreamKey};
 use clap::{ArgGroup, Args};
 
@@ -31,6 +32,9 @@ pub struct GenerateArgs {
     /// PEFT adapter of the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// What the weights are kept in: auto (a bfloat16 file as it is, where that loses nothing), float32 or bfloat16
+    #[arg(long, value_name = "DTYPE", default_value = "auto")]
+    pub dtype: Dtype,
     /// Tokenizer [default: the model's]
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
@@ -113,8 +117,8 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     let config = args.model.load_config()?;
     let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), &config)?;
     let asked = read(args, &tokenizer, config.max_position_embeddings)?;
-    let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &globals.device()?)?;
-    let decoder = if args.adapter.is_some() { decoder.merged() } else { decoder };
+    let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &globals.device()?, args.dtype)?;
+    let decoder = decoder.for_sampling();
     let settings = args.config(&tokenizer);
     let progress = globals.progress();
     let requests: Vec<Request<'_>> = asked.iter().map(|asked| args.request(asked)).collect();

@@ -20,7 +20,7 @@ use crate::{
 pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Globals) -> Result<(), Failure> {
     let file = RowFile::read(&args.input)?;
     let objects = file.objects()?;
-    let decoder = model.load_with_adapter(args.adapter.as_deref(), device)?;
+    let decoder = model.load_with_adapter(args.adapter.as_deref(), device, args.dtype)?;
     let vocab = decoder.config().vocab_size;
     let sequences = if hold_ids(&objects, &["prompt_ids", "response_ids"]) {
         let ids = |row: &Row| {

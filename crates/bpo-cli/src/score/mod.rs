@@ -6,6 +6,7 @@ mod rows;
 
 use std::path::PathBuf;
 
+use bpo_model::Dtype;
 use clap::{ArgGroup, Args};
 
 use crate::{args::Globals, failure::Failure, source::ModelSource};
@@ -30,6 +31,9 @@ pub struct ScoreArgs {
     /// PEFT adapter of the language model
     #[arg(long, value_name = "DIR", conflicts_with = "reward_model")]
     pub adapter: Option<PathBuf>,
+    /// What the weights are kept in: auto (a bfloat16 file as it is, where that loses nothing), float32 or bfloat16
+    #[arg(long, value_name = "DTYPE", default_value = "auto", conflicts_with = "reward_model")]
+    pub dtype: Dtype,
     /// Tokenizer for rows of text [default: the model's]
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,

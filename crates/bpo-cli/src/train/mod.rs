@@ -53,15 +53,23 @@ pub struct RunArgs {
     /// Folder of the run [default: runs/NAME, by the recipe's name]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
+    /// What frozen weights are kept in, as `--set dtype=DTYPE`: auto, float32 or bfloat16
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<String>,
     /// Change a key of the recipe, as in `--set learning_rate=1e-4` or `--set annotator.kind=length`
     ///
     /// docs/recipe.md lists the keys. Paths are relative to the working directory (those in a recipe file to
     /// the file's folder). An empty value takes the key out.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub sets: Vec<String>,
+    sets: Vec<String>,
 }
 
 impl RunArgs {
+    /// What the command line changes in the recipe.
+    pub fn sets(&self) -> Vec<String> {
+        self.sets.iter().cloned().chain(self.dtype.iter().map(|dtype| format!("dtype={dtype}"))).collect()
+    }
+
     /// The recipe file, where one was given.
     pub fn recipe(&self) -> Option<&Path> {
         self.file.as_deref().or(self.named.as_deref())
@@ -77,13 +85,13 @@ impl RunArgs {
 /// Runs the verb.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    let args = &args.run;
-    let default = if sets_key(&args.sets, causal::KEY) { causal::DEFAULT } else { DEFAULT };
-    let mut table = recipe::load(default, args.recipe(), &args.sets)?;
+    let (args, sets) = (&args.run, args.run.sets());
+    let default = if sets_key(&sets, causal::KEY) { causal::DEFAULT } else { DEFAULT };
+    let mut table = recipe::load(default, args.recipe(), &sets)?;
     if table.contains_key(causal::KEY) {
         return causal::run(args, table, globals);
     }
-    if args.recipe().is_none() && drop_foreign_references(&mut table, &args.sets, "prompts") {
+    if args.recipe().is_none() && drop_foreign_references(&mut table, &sets, "prompts") {
         progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
     }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
@@ -181,7 +189,7 @@ fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
-    let base = source.load_decoder(device)?;
+    let base = source.load_decoder(device, recipe.dtype)?;
     let adapters: Result<Vec<Adapter>, _> =
         recipe.adapters().iter().map(|dir| Adapter::from_dir(Path::new(dir), device)).collect();
     Ok(Inputs {

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::{
-    gemm::{Matrix, MatrixMut, Write, gemm, stream},
+    gemm::{Matrix, MatrixMut, Write, gemm},
     math,
     parallel::{self, Shared},
+    skinny,
 };
 use crate::{Heads, Visibility};
 
@@ -305,7 +306,7 @@ pub fn decode(
             let (keys, values) = (&keys[columns.clone()], &values[columns]);
             let queries = (row * heads.query() + kv * group) * dim..(row * heads.query() + (kv + 1) * group) * dim;
             let weights = &mut weights[..group * seen.len()];
-            stream(weights, &q[queries.clone()], keys, [group, dim, seen.len()]);
+            skinny::stream(weights, &q[queries.clone()], keys, [group, dim, seen.len()]);
             // SAFETY: a task is one row and key head, whose query heads nobody else has.
             let out = unsafe { out.part(queries) };
             vectorised!(mix(out, weights, values, [group, dim, seen.len()], scale));

@@ -1,7 +1,5 @@
-//! Matrix products: `gemm` for many rows, an own kernel for few.
-use pulp::{Arch, Simd, WithSimd};
-
-use super::parallel::{self, Shared};
+//! Matrix products on strided matrices, by the `gemm` crate.
+use super::parallel::Shared;
 
 /// A matrix inside a slice: `rows × columns` with the distances between neighbours.
 #[derive(Clone, Copy)]
@@ -52,10 +50,6 @@ impl<'a> Matrix<'a> {
 
     pub fn columns(&self) -> usize {
         self.columns
-    }
-
-    fn row(&self, row: usize) -> &'a [f32] {
-        &self.values[row * self.row_stride..][..self.columns]
     }
 }
 
@@ -144,148 +138,4 @@ pub fn gemm(into: Write, out: MatrixMut<'_>, factor: f32, a: Matrix<'_>, b: Matr
 }
 
 /// Multiplications from which a second thread pays.
-const PARALLEL: usize = 1 << 19;
-
-/// Rows up to which the weights are streamed past the inputs instead of being packed.
-pub const SKINNY: usize = 64;
-
-/// `out ← x · wᵀ`, `[m, n]`, for `x` `[m, k]` and a weight `w` `[n, k]`, both row-major without gaps.
-pub fn linear(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
-    let (x, w) = (Matrix::new(x, m, k), Matrix::new(w, n, k));
-    if m > SKINNY {
-        return gemm(Write::Replace, MatrixMut::new(out, m, n, n), 1.0, x, w.transposed(), true);
-    }
-    assert_eq!(out.len(), m * n, "room for a product");
-    if m == 0 {
-        return;
-    }
-    let out = Shared::new(out);
-    let block = (STEP * m * k).max(1);
-    parallel::ranges(n.div_ceil(STEP), PARALLEL.div_ceil(block), |blocks| {
-        let columns = blocks.start * STEP..(blocks.end * STEP).min(n);
-        Arch::new().dispatch(Skinny { out, x, w, columns });
-    });
-}
-
-/// As [`linear`], on the calling thread and without packing, for weights that are small.
-pub fn stream(out: &mut [f32], x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) {
-    assert!(out.len() == m * n && x.len() == m * k, "room for a product");
-    for (out, x) in out.chunks_mut(SKINNY * n).zip(x.chunks(SKINNY * k)) {
-        let x = Matrix::new(x, x.len() / k, k);
-        Arch::new().dispatch(Skinny { out: Shared::new(out), x, w: Matrix::new(w, n, k), columns: 0..n });
-    }
-}
-
-/// Weight rows that a skinny product holds in registers at once.
-const STEP: usize = 4;
-
-/// Columns of the output that it computes before it writes them.
-const TILE: usize = 64;
-
-/// A few rows of inputs against a range of weight rows: every weight is read once from memory, against all rows.
-struct Skinny<'a> {
-    out: Shared<'a>,
-    x: Matrix<'a>,
-    w: Matrix<'a>,
-    columns: std::ops::Range<usize>,
-}
-
-impl WithSimd for Skinny<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // Results are gathered in a tile: the rows of a wide output lie at distances that share a cache set.
-        let mut tile = [0.0; SKINNY * TILE];
-        let mut start = self.columns.start;
-        while start < self.columns.end {
-            let end = (start + TILE).min(self.columns.end);
-            let mut column = start;
-            while column + STEP <= end {
-                self.rows::<S, STEP>(simd, column, &mut tile[column - start..]);
-                column += STEP;
-            }
-            for column in column..end {
-                self.rows::<S, 1>(simd, column, &mut tile[column - start..]);
-            }
-            for (row, tile) in tile.chunks_exact(TILE).take(self.x.rows).enumerate() {
-                let at = row * self.w.rows;
-                // SAFETY: `columns` of different threads are disjoint, hence so are these parts of each row.
-                unsafe { self.out.part(at + start..at + end) }.copy_from_slice(&tile[..end - start]);
-            }
-            start = end;
-        }
-    }
-}
-
-impl Skinny<'_> {
-    #[inline(always)]
-    fn rows<S: Simd, const N: usize>(&self, simd: S, column: usize, tile: &mut [f32]) {
-        let next = (column + N).min(self.w.rows) * self.w.row_stride;
-        let mut ahead = Ahead { values: &self.w.values[next..], done: 0, pace: N.div_ceil(self.x.rows.div_ceil(4)) };
-        let mut row = 0;
-        while row + 4 <= self.x.rows {
-            self.block::<S, 4, N>(simd, [row, column], tile, &mut ahead);
-            row += 4;
-        }
-        match self.x.rows - row {
-            1 => self.block::<S, 1, N>(simd, [row, column], tile, &mut ahead),
-            2 => self.block::<S, 2, N>(simd, [row, column], tile, &mut ahead),
-            3 => self.block::<S, 3, N>(simd, [row, column], tile, &mut ahead),
-            _ => {}
-        }
-    }
-
-    /// `M × N` dot products at once.
-    #[inline(always)]
-    fn block<S: Simd, const M: usize, const N: usize>(
-        &self,
-        simd: S,
-        [row, column]: [usize; 2],
-        tile: &mut [f32],
-        ahead: &mut Ahead<'_>,
-    ) {
-        let x: [_; M] = std::array::from_fn(|i| S::as_simd_f32s(self.x.row(row + i)));
-        let w: [_; N] = std::array::from_fn(|j| S::as_simd_f32s(self.w.row(column + j)));
-        let mut sums = [[simd.splat_f32s(0.0); N]; M];
-        for step in 0..x[0].0.len() {
-            ahead.fetch(S::F32_LANES);
-            let weights: [S::f32s; N] = std::array::from_fn(|j| w[j].0[step]);
-            for i in 0..M {
-                let value = x[i].0[step];
-                for j in 0..N {
-                    sums[i][j] = simd.mul_add_e_f32s(value, weights[j], sums[i][j]);
-                }
-            }
-        }
-        for i in 0..M {
-            for j in 0..N {
-                let rest: f32 = x[i].1.iter().zip(w[j].1).map(|(x, w)| x * w).sum();
-                tile[(row + i) * TILE + j] = simd.reduce_sum_f32s(sums[i][j]) + rest;
-            }
-        }
-    }
-}
-
-/// The weights of the next blocks, called from memory while this one is computed.
-struct Ahead<'a> {
-    values: &'a [f32],
-    done: usize,
-    /// Vectors per step, so that as many are called as are used.
-    pace: usize,
-}
-
-impl Ahead<'_> {
-    #[inline(always)]
-    fn fetch(&mut self, lanes: usize) {
-        for _ in 0..self.pace {
-            #[cfg(target_arch = "x86_64")]
-            if let Some(value) = self.values.get(self.done) {
-                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-                // SAFETY: a hint about an address inside a slice; every x86-64 CPU has the instruction.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
-            }
-            self.done += lanes;
-        }
-    }
-}
+pub const PARALLEL: usize = 1 << 19;

@@ -14,3 +14,5 @@ pub mod gemm;
 pub mod math;
 pub mod parallel;
 pub mod pointwise;
+pub mod skinny;
+pub mod weights;

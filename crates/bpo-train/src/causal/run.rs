@@ -96,6 +96,7 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let CausalInputs { base, base_name, adapter, tokenizer, rows, references, mut annotator, companions } = inputs;
+        let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let (shared, context) = (recipe.as_recipe(), base.config().max_position_embeddings);
         let Texts { train: mut texts, eval, notes } = texts(recipe, &tokenizer, context, &rows, references)?;
         notes.iter().for_each(|note| observer.note(note));

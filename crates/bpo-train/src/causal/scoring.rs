@@ -1,9 +1,14 @@
 //! What a text's score is: Σ log-probs, or the official form's Σ raw logits.
 use bpo_data::{Layout, Segment};
-use bpo_model::Decoder;
+use bpo_kernels::widened;
+use bpo_model::{Backward, Decoder};
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::{CausalForm, Error, backward, score::host, sequence_logps};
+use crate::{
+    CausalForm, Error, backward,
+    score::{host, input},
+    sequence_logps,
+};
 
 impl CausalForm {
     /// Scores of every sequence of `layout`, without gradients.
@@ -12,7 +17,8 @@ impl CausalForm {
             Self::Textbook => Ok(sequence_logps(model, layout)?.sums),
             Self::Official => {
                 let places = Places::of(layout);
-                Ok(places.sums(&host(&raw_logits(model, layout, &places)?.inner())?))
+                let hidden = model.hidden(&input(model, layout)?);
+                Ok(places.sums(&host(&raw_logits(model, hidden, &places).inner())?))
             }
         }
     }
@@ -23,17 +29,20 @@ impl CausalForm {
         model: &Decoder,
         layout: &Layout,
         slopes: impl FnOnce(&[f32]) -> Result<Vec<f32>, Error>,
-    ) -> Result<burn::tensor::Gradients, Error> {
+    ) -> Result<Backward, Error> {
         match self {
             Self::Textbook => Ok(backward(model, layout, |scored| slopes(&scored.sums))?.1),
             Self::Official => {
                 let places = Places::of(layout);
-                let logits = raw_logits(model, layout, &places)?;
-                let slopes = slopes(&places.sums(&host(&logits.clone().inner())?))?;
-                let each: Vec<f32> = places.sequences.iter().map(|&sequence| slopes[sequence]).collect();
-                let length = each.len();
-                let each = Tensor::<1>::from_data(TensorData::new(each, [length]), &logits.device());
-                Ok((logits * each).sum().backward())
+                let (_, gradients) = model.backward(&input(model, layout)?, |hidden| {
+                    let logits = raw_logits(model, hidden, &places);
+                    let slopes = slopes(&places.sums(&host(&logits.clone().inner())?))?;
+                    let each: Vec<f32> = places.sequences.iter().map(|&sequence| slopes[sequence]).collect();
+                    let length = each.len();
+                    let each = Tensor::<1>::from_data(TensorData::new(each, [length]), &logits.device());
+                    Ok::<_, Error>(((), (logits * each).sum()))
+                })?;
+                Ok(gradients)
             }
         }
     }
@@ -90,12 +99,9 @@ fn first_sequences(layout: &Layout) -> Vec<usize> {
 }
 
 /// `[tokens]`, hidden · head row of each completion token at its own place.
-fn raw_logits(model: &Decoder, layout: &Layout, places: &Places) -> Result<Tensor<1>, Error> {
-    let (shape, may_attend) = ([layout.rows, layout.time], |row, query, key| layout.may_attend(row, query, key));
-    let input = model.input(shape, &layout.ids, &layout.positions, may_attend)?;
-    let hidden = model.hidden(&input);
+fn raw_logits(model: &Decoder, hidden: Tensor<2>, places: &Places) -> Tensor<1> {
     let device = hidden.device().inner();
     let pick = |values: &[i64]| Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), &device);
-    let rows = model.head_weight().select(0, pick(&places.tokens));
-    Ok((hidden.select(0, pick(&places.indices)) * rows).sum_dim(1).squeeze_dim(1))
+    let rows = widened(model.head_weight().select(0, pick(&places.tokens)));
+    (widened(hidden.select(0, pick(&places.indices))) * rows).sum_dim(1).squeeze_dim(1)
 }

@@ -32,8 +32,8 @@ impl Run<'_> {
         let (mut estimate, mut gradients, mut at) = (ahead, Gradients::default(), 0);
         observer.begin(Stage::Train, layouts.len() as u64);
         for (index, layout) in layouts.iter().enumerate() {
-            self.seed_dropout(step, index);
             let (policy, leaves) = self.policy()?.tracked(&self.base)?;
+            let policy = policy.with_dropout_seed(mixed(self.recipe.seed, step, index as u64));
             let mut found = self.recipe.causal_form.backward(&policy, layout, |scores| {
                 let estimate = match &mut estimate {
                     Some(estimate) => estimate,
@@ -68,17 +68,11 @@ impl Run<'_> {
     fn ahead(&self, step: u64, items: &[Item<'_>], batch: &Batch, layouts: &[Layout]) -> Result<Estimate, Error> {
         let mut scores = Vec::new();
         for (index, layout) in layouts.iter().enumerate() {
-            self.seed_dropout(step, index);
-            let (policy, _) = self.policy()?.tracked(&self.base)?;
+            let policy = self.policy()?.in_training(&self.base)?;
+            let policy = policy.with_dropout_seed(mixed(self.recipe.seed, step, index as u64));
             scores.extend(self.recipe.causal_form.scores(&policy, layout)?);
         }
         self.estimate(step, items, batch, &scores)
-    }
-
-    fn seed_dropout(&self, step: u64, micro: usize) {
-        if self.initial.has_dropout() {
-            self.base.device().seed(mixed(self.recipe.seed, step, micro as u64));
-        }
     }
 
     /// At the policy's scores of all sequences of `items`.

@@ -2,6 +2,7 @@
 use bpo_annotate::AnnotatorConfig;
 use bpo_data::Truncation;
 use bpo_loss::Importance;
+use bpo_model::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::{LrScheduler, OneOrMany, Recipe};
@@ -40,6 +41,8 @@ pub struct CausalRecipe {
     /// PEFT adapter to start from instead of a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<String>,
+    /// `auto`, `float32` or `bfloat16`: what frozen weights are kept in.
+    pub dtype: Dtype,
     /// Texts with outcomes: `outcome` with `completion`, `response` or `text`, after an optional `prompt`.
     pub outcomes: String,
     /// Held-out prompts with reference texts.
@@ -78,6 +81,8 @@ pub struct CausalRecipe {
     pub num_train_epochs: f64,
     /// Texts per forward and backward.
     pub per_device_train_batch_size: usize,
+    /// Compute layers twice instead of keeping what they computed for the backward pass: less memory, more time.
+    pub gradient_checkpointing: bool,
     /// Micro-batches per step; estimates are over the texts of all of them together.
     pub gradient_accumulation_steps: usize,
 
@@ -135,6 +140,7 @@ impl Default for CausalRecipe {
             model: base.model,
             tokenizer: None,
             adapter: None,
+            dtype: base.dtype,
             outcomes: "embedded".into(),
             references: None,
             apply_chat_template: base.apply_chat_template,
@@ -152,6 +158,7 @@ impl Default for CausalRecipe {
             max_steps: base.max_steps,
             num_train_epochs: base.num_train_epochs,
             per_device_train_batch_size: 16,
+            gradient_checkpointing: base.gradient_checkpointing,
             gradient_accumulation_steps: base.gradient_accumulation_steps,
             max_new_tokens: base.max_new_tokens,
             max_prompt_length: base.max_prompt_length,
@@ -234,12 +241,14 @@ impl CausalRecipe {
             tokenizer: self.tokenizer.clone(),
             adapter: self.adapter.clone().map(OneOrMany::One),
             references: self.references.clone(),
+            dtype: self.dtype,
             apply_chat_template: self.apply_chat_template,
             annotator: self.annotator.clone(),
             seed: self.seed,
             max_steps: self.max_steps,
             num_train_epochs: self.num_train_epochs,
             per_device_train_batch_size: self.per_device_train_batch_size,
+            gradient_checkpointing: self.gradient_checkpointing,
             gradient_accumulation_steps: self.gradient_accumulation_steps,
             max_new_tokens: self.max_new_tokens,
             max_prompt_length: self.max_prompt_length,

@@ -11,7 +11,7 @@ pub use sft::SftRecipe;
 use bpo_annotate::{AnnotatorConfig, TieRule};
 use bpo_data::{Limits, Truncation};
 use bpo_loss::{FDivergence, LossType, Objective, Term};
-use bpo_model::{AdapterMerge, LoraConfig};
+use bpo_model::{AdapterMerge, Dtype, LoraConfig};
 use bpo_sampler::{PairSelection, Sampling};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct Recipe {
     /// PEFT adapter to start from instead of a new one; a list has one for each member of an ensemble.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<OneOrMany<String>>,
+    /// `auto`, `float32` or `bfloat16`: what frozen weights are kept in.
+    pub dtype: Dtype,
     /// Prompts to sample from.
     pub prompts: String,
     /// Preference pairs to train on instead of sampled ones; their prompts take the place of `prompts`.
@@ -97,6 +99,8 @@ pub struct Recipe {
     pub num_train_epochs: f64,
     /// Pairs per forward and backward.
     pub per_device_train_batch_size: usize,
+    /// Compute layers twice instead of keeping what they computed for the backward pass: less memory, more time.
+    pub gradient_checkpointing: bool,
     /// Micro-batches per step: a step samples `per_device_train_batch_size` times this many prompts.
     pub gradient_accumulation_steps: usize,
     /// Completions sampled per prompt; a pair needs two.
@@ -177,6 +181,7 @@ impl Default for Recipe {
             model: "embedded".into(),
             tokenizer: None,
             adapter: None,
+            dtype: Dtype::Auto,
             prompts: "embedded".into(),
             pairs: None,
             references: None,
@@ -208,6 +213,7 @@ impl Default for Recipe {
             max_steps: 0,
             num_train_epochs: 1.0,
             per_device_train_batch_size: 8,
+            gradient_checkpointing: false,
             gradient_accumulation_steps: 1,
             samples_per_prompt: 2,
             pair_selection: PairSelection::FirstTwo,

@@ -1,5 +1,6 @@
 //! Recipes of supervised runs.
 use bpo_data::Truncation;
+use bpo_model::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::{LrScheduler, Recipe};
@@ -18,6 +19,8 @@ pub struct SftRecipe {
     /// Tokenizer directory; the model's unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<String>,
+    /// `auto`, `float32` or `bfloat16`: what frozen weights are kept in.
+    pub dtype: Dtype,
     /// Texts: `prompt` and `completion`, `messages`, or `text`.
     pub data: String,
     /// Decides every random choice.
@@ -34,6 +37,8 @@ pub struct SftRecipe {
     pub num_train_epochs: f64,
     /// Rows per forward and backward.
     pub per_device_train_batch_size: usize,
+    /// Compute layers twice instead of keeping what they computed for the backward pass: less memory, more time.
+    pub gradient_checkpointing: bool,
     /// Micro-batches per step.
     pub gradient_accumulation_steps: usize,
     /// Train LoRA branches (true) or all weights (false).
@@ -69,6 +74,7 @@ impl Default for SftRecipe {
             model: None,
             model_config: None,
             tokenizer: None,
+            dtype: base.dtype,
             data: String::new(),
             seed: base.seed,
             train_on_prompt: false,
@@ -77,6 +83,7 @@ impl Default for SftRecipe {
             max_steps: 0,
             num_train_epochs: 1.0,
             per_device_train_batch_size: 8,
+            gradient_checkpointing: base.gradient_checkpointing,
             gradient_accumulation_steps: 1,
             use_peft: true,
             lora_r: base.lora_r,
@@ -106,6 +113,11 @@ impl SftRecipe {
         if self.model_config.is_some() && (self.use_peft || self.tokenizer.is_none()) {
             return Err(Error::Recipe("model_config needs use_peft = false and a tokenizer".into()));
         }
+        if self.model_config.is_some() && self.dtype == Dtype::Bfloat16 {
+            return Err(Error::Recipe(
+                "dtype = \"bfloat16\" is for weights that are read; a new model is float32".into(),
+            ));
+        }
         if self.data.is_empty() {
             return Err(Error::Recipe("data is missing: the texts to train on".into()));
         }
@@ -118,10 +130,12 @@ impl SftRecipe {
     /// The keys that both kinds of run share, as a [`Recipe`].
     pub(crate) fn as_recipe(&self) -> Recipe {
         Recipe {
+            dtype: self.dtype,
             seed: self.seed,
             max_steps: self.max_steps,
             num_train_epochs: self.num_train_epochs,
             per_device_train_batch_size: self.per_device_train_batch_size,
+            gradient_checkpointing: self.gradient_checkpointing,
             gradient_accumulation_steps: self.gradient_accumulation_steps,
             use_peft: self.use_peft,
             lora_r: self.lora_r,

@@ -95,6 +95,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn open(recipe: &'a Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
         let Inputs { base, base_name, adapters, tokenizer, rows, references, mut annotator, companions } = inputs;
+        let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let context = base.config().max_position_embeddings;
         let Prepared { train: prompts, eval, notes } = prepare(recipe, &tokenizer, context, rows, references)?;
         notes.iter().for_each(|note| observer.note(note));
