@@ -7,8 +7,8 @@ from pathlib import Path
 from common import Finished
 
 HERE = Path(__file__).parent
-#: Precisions that `bpo` computes in.
-PRECISIONS = ("f32",)
+#: What each precision is to `bpo`: bf16 is weights kept in bf16, and activations too but on flex.
+PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
 
 
 def sets(values):
@@ -31,6 +31,7 @@ def trained(bpo, spec, environment, recipe, values):
         micro = min(spec["rows_per_step"], spec.get("micro_batch", spec["rows_per_step"]))
         values = {
             **values, "model": spec["model"], "max_steps": spec["steps"], "seed": spec["seed"],
+            "dtype": PRECISIONS[spec["precision"]],
             "per_device_train_batch_size": micro, "gradient_accumulation_steps": spec["rows_per_step"] // micro,
         }
         command = [*bpo, "train", HERE / f"{recipe}.toml", "--run-dir", folder, *sets(values)]
@@ -52,7 +53,7 @@ def sampling(bpo, spec, environment):
     command = [
         *bpo, "generate", "--model", spec["model"], "--prompts", spec["rows"], "--json", "--seed", str(spec["seed"]),
         f"--batch-size={spec['rows_per_step']}", f"--max-new-tokens={spec['new_tokens']}",
-        f"--min-new-tokens={spec['new_tokens']}",
+        f"--min-new-tokens={spec['new_tokens']}", "--dtype", PRECISIONS[spec["precision"]],
     ]
     process = Finished(command, environment)
     rows = [json.loads(line) for line in process.out.splitlines()]

@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod merge;
+mod precision;
 mod recipes;
 mod score;
 mod train;

@@ -158,26 +158,12 @@ fn abilities(name: &str, device: &Device) -> Abilities {
 }
 
 /// The name of the card or the driver.
-#[cfg(any(
-    feature = "cuda",
-    feature = "rocm",
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "cpu"
-))]
+#[cfg(feature = "cubecl")]
 fn hardware(device: &Device) -> Option<String> {
     device.identity().map(|identity| identity.name)
 }
 
-#[cfg(not(any(
-    feature = "cuda",
-    feature = "rocm",
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "cpu"
-)))]
+#[cfg(not(feature = "cubecl"))]
 fn hardware(_: &Device) -> Option<String> {
     None
 }

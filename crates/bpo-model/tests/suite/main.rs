@@ -11,5 +11,6 @@
 mod consistency;
 mod merging;
 mod parity;
+mod precision;
 mod refusals;
 mod tiny;

@@ -12,9 +12,10 @@ use crate::{
 };
 
 /// Keys that name what the program reads for [`Inputs`]; `tests/cli/recipes.rs` tries them.
-const READ_BY_THE_PROGRAM: [&str; 6] = ["model", "tokenizer", "adapter", "prompts", "references", "annotator"];
-/// Keys that change no outcome, only what [`keys_of_speed_and_saving_change_what_they_name`] looks at.
-const OF_SPEED_AND_SAVING: [&str; 2] = ["save_steps", "per_device_eval_batch_size"];
+const READ_BY_THE_PROGRAM: [&str; 7] = ["model", "dtype", "tokenizer", "adapter", "prompts", "references", "annotator"];
+/// Keys that change no outcome, only what [`keys_of_speed_and_saving_change_what_they_name`] looks at, and memory, which
+/// `tests/cli/train.rs` reads.
+const OF_SPEED_AND_SAVING: [&str; 3] = ["save_steps", "per_device_eval_batch_size", "gradient_checkpointing"];
 
 /// A key, what else has to be set for it to act, and another value.
 fn cases() -> Vec<(&'static str, Value, Value)> {
@@ -169,6 +170,7 @@ fn keys_of_speed_and_saving_change_what_they_name() {
     let base = of(json!({}));
     let often = of(json!({"save_steps": 1}));
     assert!(often.0 > base.0 && often.2 == base.2, "{} {} checkpoints are kept", often.0, base.0);
+    assert!(of(json!({"gradient_checkpointing": true})).2 == base.2, "layers computed twice came out different");
     let alone = of(json!({"per_device_eval_batch_size": 1}));
     // Three steps of three prompts, two completions of up to six tokens each: decoded together, or one by one.
     assert!(base.1 <= 18 && alone.1 > 2 * base.1, "{} passes, or {}", base.1, alone.1);
