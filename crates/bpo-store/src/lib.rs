@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod error;
+pub mod faults;
 mod finite;
 mod io;
 mod journal;
@@ -18,8 +19,9 @@ mod metrics;
 mod name;
 mod rundir;
 
-pub use checkpoint::{Checkpoint, Checkpoints, Quarantined};
+pub use checkpoint::{Checkpoint, Checkpoints, FileWriter, Quarantined, SetWriter};
 pub use error::Error;
+pub use io::{Blow, Hook, Io, Operation};
 pub use journal::{Journal, TornTail};
 pub use metrics::MetricsLog;
 pub use rundir::RunDir;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::lock::{self, Lock};
-use crate::{Checkpoints, Error, Journal, MetricsLog, checkpoint, io, journal, metrics, name};
+use crate::{Checkpoints, Error, Io, Journal, MetricsLog, checkpoint, io, journal, metrics, name};
 
 /// The recipe's name: a folder with one is a run.
 const RECIPE: &str = "recipe.toml";
@@ -23,6 +23,7 @@ const RESERVED: [&str; 6] =
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    io: Io,
     lock: Arc<Lock>,
 }
 
@@ -34,13 +35,24 @@ impl RunDir {
     /// else, [`Error::Locked`] when another process has it, and [`Error::Io`], for a folder that
     /// cannot be written to for instance.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_through(Io::real(), path)
+    }
+
+    /// [`RunDir::open`], all files being reached through `io`.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`].
+    pub fn open_through(io: Io, path: &Path) -> Result<Self, Error> {
         if io::is_no_folder(path) {
             let path = path.to_owned();
             return Err(Error::NotAFolder { path });
         }
-        refuse_strangers(path)?;
-        io::create_folder(path)?;
-        Ok(Self { path: path.to_owned(), lock: Arc::new(Lock::take(path)?) })
+        refuse_strangers(&io, path)?;
+        io.create_folder(path)?;
+        let lock = Arc::new(Lock::take(&io, path)?);
+        // Files of a process that was killed may be there without their names being durable.
+        io.sync_folder(Some(path))?;
+        Ok(Self { path: path.to_owned(), io, lock })
     }
 
     /// The folder.
@@ -53,7 +65,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::Name`] for a name that leaves the folder, and [`Error::Io`].
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        io::read_if_any(&self.path.join(name::relative(name)?))
+        self.io.read_if_any(&self.path.join(name::relative(name)?))
     }
 
     /// Writes a file in the folder, or in a folder below it. A reader, and whoever starts after
@@ -70,9 +82,9 @@ impl RunDir {
         if let Some(folder) = path.parent()
             && folder != self.path
         {
-            io::create_folder(folder)?;
+            self.io.create_folder(folder)?;
         }
-        io::write_atomic(&path, bytes)
+        self.io.write_atomic(&path, bytes)
     }
 
     /// Whether the run is done.
@@ -86,7 +98,7 @@ impl RunDir {
     /// [`Error::Io`].
     pub fn mark_finished(&self, summary: &Value) -> Result<(), Error> {
         let text = format!("{summary:#}\n");
-        io::write_atomic(&self.path.join(FINISHED), text.as_bytes())
+        self.io.write_atomic(&self.path.join(FINISHED), text.as_bytes())
     }
 
     /// Opens the journal and checks every record of it.
@@ -94,7 +106,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::JournalDamaged`], [`Error::JournalFormat`] and [`Error::Io`].
     pub fn journal(&self) -> Result<Journal, Error> {
-        journal::open(&self.path, &self.lock)
+        journal::open(&self.io, &self.path, &self.lock)
     }
 
     /// Opens the checkpoints, clearing away what a crash left unfinished.
@@ -102,7 +114,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn checkpoints(&self) -> Result<Checkpoints, Error> {
-        Checkpoints::open(&self.path, &self.lock)
+        Checkpoints::open(&self.io, &self.path, &self.lock)
     }
 
     /// Opens the metrics of a run that goes on after `keep_through_step`, the step of its
@@ -112,13 +124,13 @@ impl RunDir {
     /// # Errors
     /// [`Error::MetricsDamaged`] and [`Error::Io`].
     pub fn metrics(&self, keep_through_step: Option<u64>) -> Result<MetricsLog, Error> {
-        MetricsLog::open(&self.path, keep_through_step, &self.lock)
+        MetricsLog::open(&self.io, &self.path, keep_through_step, &self.lock)
     }
 }
 
 /// Refuses a folder that holds files but no run. Hidden files do not count.
-fn refuse_strangers(path: &Path) -> Result<(), Error> {
-    let names = io::names(path)?;
+fn refuse_strangers(io: &Io, path: &Path) -> Result<(), Error> {
+    let names = io.names(path)?;
     if names.iter().any(|name| name == RECIPE || name == lock::FILE) {
         return Ok(());
     }

@@ -15,7 +15,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Arc::new(Lock::take(folder.path()).unwrap());
+        let lock = Arc::new(Lock::take(&Io::real(), folder.path()).unwrap());
         Self { folder, lock }
     }
 
@@ -24,7 +24,7 @@ impl Run {
     }
 
     fn open(&self) -> Result<Journal, Error> {
-        open(self.folder.path(), &self.lock)
+        open(&Io::real(), self.folder.path(), &self.lock)
     }
 
     /// Writes a journal and returns its bytes and the offset of each record.
