@@ -18,6 +18,8 @@ mod lock;
 mod metrics;
 mod name;
 mod rundir;
+#[cfg(test)]
+mod scratch;
 
 pub use checkpoint::{Checkpoint, Checkpoints, FileWriter, Quarantined, SetWriter};
 pub use error::Error;

@@ -37,7 +37,7 @@ impl Lock {
 
 /// Writes the process id over whatever an earlier holder wrote.
 fn sign(io: &Io, file: &mut File, path: &Path) -> Result<(), Error> {
-    io.cut(file, path, 0)?;
+    io.set_length(file, path, 0)?;
     io.write_at(file, path, 0, format!("{}\n", std::process::id()).as_bytes())
 }
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_second_opener_is_told_who_has_the_run() {
-        let run = tempfile::tempdir().unwrap();
+        let run = crate::scratch::folder();
         let _held = Lock::take(&Io::real(), run.path()).unwrap();
         match Lock::take(&Io::real(), run.path()) {
             Err(Error::Locked { path, pid }) => {
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn the_lock_dies_with_its_holder() {
-        let run = tempfile::tempdir().unwrap();
+        let run = crate::scratch::folder();
         drop(Lock::take(&Io::real(), run.path()).unwrap());
         Lock::take(&Io::real(), run.path()).unwrap();
     }
 
     #[test]
     fn a_stale_lock_file_does_not_lock() {
-        let run = tempfile::tempdir().unwrap();
+        let run = crate::scratch::folder();
         std::fs::write(run.path().join(FILE), "999999999 and more than a number").unwrap();
         let _held = Lock::take(&Io::real(), run.path()).unwrap();
         let text = std::fs::read_to_string(run.path().join(FILE)).unwrap();
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn of_many_racing_openers_one_wins() {
-        let run = tempfile::tempdir().unwrap();
+        let run = crate::scratch::folder();
         for _ in 0..100 {
             let winners: Vec<_> = std::thread::scope(|scope| {
                 let racers = [(); 4].map(|()| scope.spawn(|| Lock::take(&Io::real(), run.path()).ok()));

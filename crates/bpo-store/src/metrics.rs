@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn run() -> (TempDir, Arc<Lock>) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let lock = Arc::new(Lock::take(&Io::real(), folder.path()).unwrap());
         (folder, lock)
     }

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_created_and_reopened() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let path = parent.path().join("runs/first");
         drop(RunDir::open(&path).unwrap());
         let run = RunDir::open(&path).unwrap();
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_file_or_a_folder_of_something_else_is_refused() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(matches!(RunDir::open(&file), Err(Error::NotAFolder { .. })));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_run_has_one_owner_even_through_its_parts() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(parent.path()).unwrap();
         let parts = (run.journal().unwrap(), run.checkpoints().unwrap(), run.metrics(None).unwrap());
         let locked = || matches!(RunDir::open(parent.path()), Err(Error::Locked { .. }));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn files_are_written_whole_and_read_back() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(parent.path()).unwrap();
         assert_eq!(run.read("recipe.toml").unwrap(), None);
         run.write("recipe.toml", b"beta = 0.1").unwrap();
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_folder_or_are_reserved_are_refused() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(&parent.path().join("run")).unwrap();
         for name in ["../a", "/tmp/a", "", "lock", "journal.bin", "checkpoints/step-1/a"] {
             assert!(matches!(run.write(name, b""), Err(Error::Name { .. })), "{name}");
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_finished_run_says_so() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(parent.path()).unwrap();
         run.mark_finished(&json!({"step": 9})).unwrap();
         assert!(run.is_finished());

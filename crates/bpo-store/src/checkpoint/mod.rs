@@ -143,8 +143,8 @@ impl Checkpoints {
         Ok(self.place(building, step)?)
     }
 
-    /// The newest intact checkpoint. Damaged ones are moved to quarantine on the way;
-    /// `None` means that there never was one.
+    /// The newest intact checkpoint. Damaged ones are moved to quarantine on the way, and sets older than the newest
+    /// intact ones are deleted; `None` means that there never was one.
     ///
     /// # Errors
     /// [`Error::NoIntactCheckpoint`] when checkpoints existed and none is intact, be it now or
@@ -153,6 +153,8 @@ impl Checkpoints {
     pub fn latest(&mut self) -> Result<Option<Checkpoint>, Error> {
         for step in self.steps()? {
             if let Some(checkpoint) = self.intact(step)? {
+                // A save that was cut short may have left sets that it would have let go.
+                self.retire(step)?;
                 return Ok(Some(checkpoint));
             }
         }

@@ -13,7 +13,7 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::scratch::folder();
         let lock = Arc::new(Lock::take(&Io::real(), folder.path()).unwrap());
         Self { folder, lock }
     }

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_in_a_set_are_refused() {
-        let (io, folder) = (Io::real(), tempfile::tempdir().unwrap());
+        let (io, folder) = (Io::real(), crate::scratch::folder());
         let mut set = SetWriter::new(&io, folder.path(), 1);
         for name in ["../a", "a/b", "", ".a", manifest::FILE] {
             assert!(matches!(set.file(name, b""), Err(Error::Name { .. })), "{name}");

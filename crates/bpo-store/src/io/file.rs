@@ -31,8 +31,13 @@ impl Io {
 
     /// Cuts an open file, durably.
     pub(crate) fn cut(&self, file: &File, path: &Path, length: u64) -> Result<(), Error> {
-        self.run(Operation::Cut { path, length }, || file.set_len(length))?;
+        self.set_length(file, path, length)?;
         self.run(Operation::Sync(path), || file.sync_data())
+    }
+
+    /// Cuts an open file.
+    pub(crate) fn set_length(&self, file: &File, path: &Path, length: u64) -> Result<(), Error> {
+        self.run(Operation::Cut { path, length }, || file.set_len(length))
     }
 }
 
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_a_failed_append_left_is_cut_before_the_next() {
-        let (io, folder) = (Io::real(), tempfile::tempdir().unwrap());
+        let (io, folder) = (Io::real(), crate::scratch::folder());
         let path = folder.path().join("log");
         let mut file = GrowingFile::open(&io, &path).unwrap();
         assert_eq!(file.append(b"one").unwrap(), 0);

@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_failed_write_leaves_an_existing_file_intact() {
-        let (io, folder) = (Io::real(), tempfile::tempdir().unwrap());
+        let (io, folder) = (Io::real(), crate::scratch::folder());
         let path = folder.path().join("state.json");
         io.write_atomic(&path, b"old").unwrap();
         // A folder where the temporary file should go makes the write fail.
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_atomic_write_replaces_and_leaves_nothing_beside() {
-        let (io, folder) = (Io::real(), tempfile::tempdir().unwrap());
+        let (io, folder) = (Io::real(), crate::scratch::folder());
         let path = folder.path().join("state.json");
         fs::write(beside(&path), b"left by a crash").unwrap();
         io.write_atomic(&path, b"old").unwrap();
