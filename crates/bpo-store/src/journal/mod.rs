@@ -169,8 +169,9 @@ fn prepare(file: &mut GrowingFile) -> Result<(), Error> {
     if found == FILE_HEADER {
         return Ok(());
     }
-    if file.end() < FILE_HEADER.len() as u64 && FILE_HEADER.starts_with(&found) {
-        // A crash while the file was created.
+    let is_unfinished = found.iter().zip(FILE_HEADER).all(|(found, meant)| found == meant || *found == 0);
+    if file.end() <= FILE_HEADER.len() as u64 && is_unfinished {
+        // A crash while the file was created: bytes that did not reach the disk are zeros.
         file.cut(0)?;
         return file.append(FILE_HEADER).map(|_| ());
     }

@@ -140,6 +140,9 @@ fn a_file_that_is_no_journal_is_left_alone() {
         fs::write(run.path(), &FILE_HEADER[..length]).unwrap();
         assert!(run.open().unwrap().is_empty());
         assert_eq!(fs::read(run.path()).unwrap(), FILE_HEADER);
+        // After a power failure.
+        fs::write(run.path(), [&FILE_HEADER[..length], &[0; 8][length..]].concat()).unwrap();
+        assert!(run.open().unwrap().is_empty());
     }
 }
 

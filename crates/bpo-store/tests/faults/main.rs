@@ -16,6 +16,8 @@ mod damage;
 mod failing;
 mod kills;
 mod points;
+mod power;
+mod power_disk;
 mod races;
 mod scratch;
 mod toy;

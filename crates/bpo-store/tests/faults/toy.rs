@@ -106,7 +106,9 @@ impl Toy {
     /// Random numbers in [-1, 1) that depend on their key alone.
     fn random(&self, step: u64, prompt: u64, slot: u64, count: usize) -> Vec<f64> {
         let mut hasher = blake3::Hasher::new();
-        [self.seed, step, prompt, slot].iter().for_each(|part| drop(hasher.update(&part.to_le_bytes())));
+        for part in [self.seed, step, prompt, slot] {
+            hasher.update(&part.to_le_bytes());
+        }
         let mut bytes = vec![0; 8 * count];
         hasher.finalize_xof().fill(&mut bytes);
         let number = |bytes: &[u8]| i64::from_le_bytes(bytes.try_into().unwrap()) as f64 / 2f64.powi(63);
