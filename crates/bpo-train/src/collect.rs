@@ -91,8 +91,25 @@ fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usi
     Request { prompt: &prompt.ids, samples }
 }
 
-/// What the journal calls a step's verdicts.
-pub(crate) const JUDGED: &str = "judged";
+/// What the journal calls a part of a step's verdicts.
+pub(crate) fn judged_part(part: usize) -> String {
+    if part == 0 { "judged".to_owned() } else { format!("judged/{part}") }
+}
+
+/// All verdicts of a step that has been judged, and `None` of any other.
+///
+/// # Errors
+/// From the journal.
+pub(crate) fn recorded_choices(journal: &mut Journal, step: u64) -> Result<Option<Vec<Choice>>, Error> {
+    let mut choices = None;
+    for part in 0.. {
+        let Some(recorded) = journal.get(step, &judged_part(part))? else { break };
+        let judged: Vec<Choice> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
+        choices.get_or_insert_with(Vec::new).extend(judged);
+    }
+    Ok(choices)
+}
+
 /// What it calls a step's completions.
 pub(crate) const SAMPLED: &str = "sampled";
 
@@ -115,8 +132,7 @@ impl AbstainQuota {
     pub fn restored(journal: &mut Journal, step: u64) -> Result<Self, Error> {
         let (mut quota, mut batches, mut judged) = (Self::default(), Vec::new(), 0);
         for step in (0..step).rev() {
-            let Some(recorded) = journal.get(step, JUDGED)? else { break };
-            let choices: Vec<Choice> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
+            let Some(choices) = recorded_choices(journal, step)? else { break };
             judged += choices.len();
             batches.push(choices);
             if judged >= Self::WINDOW {

@@ -7,8 +7,13 @@ use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward, evaluate::pack, export::export,
-    run::mixed, state::State, step_metrics::peak_rss_mib,
+    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
+    evaluate::pack,
+    export::export,
+    numerics::{Rows, not_finite},
+    run::mixed,
+    state::State,
+    step_metrics::peak_rss_mib,
 };
 
 /// What a supervised run works on.
@@ -82,9 +87,9 @@ pub fn sft(
         }
         let started = Instant::now();
         let order = order.at(state.step, shared.prompts_per_step());
-        let batch: Vec<&Example> = order.into_iter().map(|index| &examples[index]).collect();
+        let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
         let now = rate.at(state.step);
-        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, &batch, now, observer)?;
+        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, (&order, &batch), now, (dir, observer))?;
         recent.push(loss);
         let mut record = Map::new();
         record.insert("step".into(), json!(state.step));
@@ -111,9 +116,9 @@ fn step(
     base: &Decoder,
     tokenizer: &Tokenizer,
     state: &mut State,
-    batch: &[&Example],
+    (order, batch): (&[usize], &[&Example]),
     rate: f64,
-    observer: &mut dyn Observer,
+    (dir, observer): (&RunDir, &mut dyn Observer),
 ) -> Result<(f64, f64), Error> {
     let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
     let (at, mut gradients, mut loss) = (state.step, Gradients::default(), 0.0);
@@ -134,13 +139,21 @@ fn step(
         observer.advance(index as u64 + 1);
     }
     observer.end();
-    let non_finite = |what: &str| Error::NonFinite { step: at, what: what.into(), prompts: Vec::new() };
+    let not_finite = |what: String| not_finite(dir, at, what, rows(&order, batch));
     if !loss.is_finite() {
-        return Err(non_finite("the loss"));
+        return Err(not_finite("the loss".into()));
     }
-    let norms = state.ensemble.update(&[gradients], rate).map_err(non_finite)?;
+    let norms = state.ensemble.update(&[gradients], rate).map_err(not_finite)?;
     state.step += 1;
     Ok((loss, norms.iter().sum()))
+}
+
+/// A batch by the places of its rows in the data that are left.
+fn rows(order: &[usize], batch: &[&Example]) -> Rows {
+    let row = |(&row, example): (&usize, &&Example)| {
+        (row, json!({"row": row, "context": example.context, "target": example.target}))
+    };
+    order.iter().zip(batch).map(row).collect()
 }
 
 fn examples(

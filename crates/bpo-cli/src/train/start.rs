@@ -165,7 +165,8 @@ impl Identity {
         Ok(())
     }
 
-    /// What an annotator reads, where that is one file.
+    /// What an annotator reads: a lexicon, the files of a reward model, a program and those of its arguments that
+    /// are files. What a program reads of its own accord cannot be known here.
     pub fn annotator(&mut self, config: &AnnotatorConfig) -> Result<(), Failure> {
         match &config.kind {
             AnnotatorKind::Lexicon(lexicon) => match &lexicon.path {
@@ -175,8 +176,29 @@ impl Identity {
                     Ok(())
                 }
             },
+            AnnotatorKind::RewardModel(model) => self.annotator_folder(&model.path),
+            AnnotatorKind::Command(command) => {
+                let folder = command.cwd.as_deref().unwrap_or(Path::new("."));
+                let files = command.program.iter().enumerate().map(|(at, word)| (at, folder.join(word)));
+                files
+                    .filter(|(_, path)| path.is_file())
+                    .try_for_each(|(at, path)| self.file(&format!("annotator program[{at}]"), &path))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Configuration, tokenizer and weights of a model that judges.
+    fn annotator_folder(&mut self, folder: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| io_failure(folder, &error);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let is_read = path.extension().is_some_and(|of| of == "json" || of == "safetensors" || of == "jinja");
+            if is_read && path.is_file() {
+                self.file(&format!("annotator {}", name(&path)), &path)?;
+            }
+        }
+        Ok(())
     }
 
     /// One file, read in pieces.

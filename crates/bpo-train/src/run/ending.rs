@@ -1,6 +1,5 @@
 //! Evaluations along a run, its report, and what it leaves behind.
 use bpo_sampler::GenerateConfig;
-use bpo_store::RunDir;
 
 use super::Run;
 use crate::{
@@ -85,12 +84,11 @@ impl Run<'_> {
 
     pub(super) fn finish(
         &mut self,
-        dir: &RunDir,
         before: Evaluation,
         after: Evaluation,
         observer: &mut dyn Observer,
     ) -> Result<Report, Error> {
-        let curve = self.curve(&before, &after, observer)?;
+        let (dir, curve) = (self.dir, self.curve(&before, &after, observer)?);
         let policy = self.state.ensemble.policy()?.policy;
         let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
         if self.state.ensemble.members.len() > 1 {
