@@ -44,6 +44,7 @@ impl Dice {
 #[derive(Debug, Clone)]
 pub struct Procedure {
     pub name: &'static str,
+    verb: &'static str,
     /// A recipe of `recipes/`; none is the default one.
     recipe: Option<&'static str>,
     sets: Vec<String>,
@@ -52,7 +53,14 @@ pub struct Procedure {
 impl Procedure {
     pub fn new(name: &'static str, recipe: Option<&'static str>, sets: &[&str]) -> Self {
         let sets = SHORT.iter().chain(sets).map(ToString::to_string).collect();
-        Self { name, recipe, sets }
+        Self { name, verb: "train", recipe, sets }
+    }
+
+    /// Supervised fine-tuning on the texts of a file.
+    fn supervised(data: &Path) -> Self {
+        let data = format!("data={}", arg(data));
+        let sets = ["model=embedded", "max_steps=6", "save_steps=2", "per_device_train_batch_size=4", &data];
+        Self { name: "supervised", verb: "sft", recipe: None, sets: sets.map(str::to_owned).into() }
     }
 
     /// The same with more settings, which win over its own.
@@ -63,7 +71,7 @@ impl Procedure {
     }
 
     fn args(&self, dir: &Path) -> Vec<String> {
-        let mut args = vec!["train".to_owned(), "--run-dir".to_owned(), arg(dir).to_owned()];
+        let mut args = vec![self.verb.to_owned(), "--run-dir".to_owned(), arg(dir).to_owned()];
         if let Some(recipe) = self.recipe {
             args.push(format!("{}/../../recipes/{recipe}.toml", env!("CARGO_MANIFEST_DIR")));
         }
@@ -94,6 +102,9 @@ pub fn procedures(dir: &Path) -> Vec<Procedure> {
     let row = |i| format!("{{\"prompt\":\"A small owl named Otto saw {i} bees.\"}}\n");
     fs::write(&prompts, (0..8).map(row).collect::<String>()).unwrap();
     let prompts = format!("prompts={}", arg(&prompts));
+    let texts = dir.join("texts.jsonl");
+    let row = |i| format!("{{\"prompt\":\"A small owl\",\"completion\":\" saw {i} bees.\"}}\n");
+    fs::write(&texts, (0..40).map(row).collect::<String>()).unwrap();
     vec![
         plain(),
         Procedure::new("full fine-tuning", None, &["use_peft=false", "learning_rate=1e-3"]),
@@ -104,6 +115,7 @@ pub fn procedures(dir: &Path) -> Vec<Procedure> {
         Procedure::new("OPTune", Some("optune"), &["eval_size=0", &prompts]),
         Procedure::new("EMA reference", Some("ema-reference"), &["ref_model_sync_steps=2"]),
         Procedure::new("slow annotator", None, &[&slow_annotator(dir)]),
+        Procedure::supervised(&texts),
         Procedure::new("causal", Some("story-causal"), &["collection_phases=", "eval_steps="]),
     ]
 }
@@ -124,7 +136,8 @@ done
     format!("annotator={{ kind = \"command\", program = [\"sh\", {:?}], mode = \"score\" }}", arg(&script))
 }
 
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+/// Every file below a folder, by its path in it.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![PathBuf::new()]);
     while let Some(inside) = folders.pop() {
         for entry in fs::read_dir(folder.join(&inside)).into_iter().flatten() {

@@ -1,5 +1,8 @@
 //! Sampling and judging: what is written to the journal before it trains.
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    path::Path,
+};
 
 use bpo_annotate::Verdict;
 use bpo_data::{Group, Tokenizer};
@@ -94,6 +97,19 @@ fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usi
 /// What the journal calls a part of a step's verdicts.
 pub(crate) fn judged_part(part: usize) -> String {
     if part == 0 { "judged".to_owned() } else { format!("judged/{part}") }
+}
+
+/// Refuses a journal that ends before the checkpoint of `step`: what was asked is gone, and would be asked again.
+///
+/// # Errors
+/// [`Error::JournalEnds`].
+pub(crate) fn check_reach(journal: &Journal, step: u64, run: &Path, samples: bool) -> Result<(), Error> {
+    let has_all = match step.checked_sub(1) {
+        None => true,
+        Some(last) if samples => journal.contains(last, SAMPLED) && journal.contains(last, &judged_part(0)),
+        Some(_) => !journal.is_empty(),
+    };
+    if has_all { Ok(()) } else { Err(Error::JournalEnds { path: run.join("journal.bin"), step }) }
 }
 
 /// All verdicts of a step that has been judged, and `None` of any other.

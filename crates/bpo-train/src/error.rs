@@ -31,6 +31,18 @@ pub enum Error {
         /// Where the batch is written down, if that was possible.
         dump: Option<std::path::PathBuf>,
     },
+    /// The run's checkpoint is younger than its journal.
+    #[error(
+        "{} ends before step {step}, which the newest checkpoint has reached: restore the journal, or move that \
+         checkpoint out of the run to go on from an older one",
+        path.display()
+    )]
+    JournalEnds {
+        /// The journal.
+        path: std::path::PathBuf,
+        /// Steps done in the checkpoint.
+        step: u64,
+    },
     /// The annotator abstains too often; its last answers were not recorded and will be asked for again.
     #[error("the annotator gave no verdict on {abstained} of the last {judged} pairs (last reason: {reason})")]
     Abstentions {

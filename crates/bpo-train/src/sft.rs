@@ -72,6 +72,9 @@ pub fn sft(
     let total = shared.steps(examples.len());
     let mut checkpoints = dir.checkpoints()?;
     let latest = checkpoints.latest()?;
+    for set in checkpoints.quarantined() {
+        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {}", set.step, set.path.display()));
+    }
     let start = State::solo(initial, shared.adamw());
     let mut state = match &latest {
         Some(checkpoint) => start.restored(checkpoint, shared.adamw(), &base.device())?,

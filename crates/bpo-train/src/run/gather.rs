@@ -39,7 +39,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Drawn>, Error> {
         let recipe = self.recipe;
-        if recipe.pairs.is_some() && recipe.selm_alpha.is_none() {
+        if !recipe.records_steps() {
             return Ok(prompts.iter().map(|prompt| Drawn { prompt: prompt.id, samples: Vec::new() }).collect());
         }
         let slots = if recipe.pairs.is_some() { 0 } else { recipe.samples_per_prompt as u64 };
@@ -69,7 +69,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Choice>, Error> {
         let recipe = self.recipe;
-        if recipe.pairs.is_some() && recipe.selm_alpha.is_none() {
+        if !recipe.records_steps() {
             return Ok(vec![Choice::given(); drawn.len()]);
         }
         let selection = match recipe.selm_alpha {

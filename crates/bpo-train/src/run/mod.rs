@@ -115,6 +115,7 @@ impl<'a> Run<'a> {
             None => start,
         };
         let mut journal = dir.journal()?;
+        collect::check_reach(&journal, state.step, dir.path(), recipe.records_steps())?;
         if state.step > 0 || !journal.is_empty() {
             observer.note(&format!("continuing after step {} of {total}", state.step));
         }
