@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::Error;
-use crate::io::{GrowingFile, Io};
+use crate::io::{GrowingFile, Io, refuse_strange};
 use crate::lock::Lock;
 
 /// The name of the metrics' file.
@@ -33,6 +33,7 @@ impl MetricsLog {
     /// of a resumed run equals that of an uninterrupted one.
     pub(crate) fn open(io: &Io, run: &Path, keep: Option<u64>, lock: &Arc<Lock>) -> Result<Self, Error> {
         let path = run.join(FILE);
+        refuse_strange(&path)?;
         let bytes = io.read_if_any(&path)?.unwrap_or_default();
         let (kept, cut) = kept_lines(&path, &bytes, keep)?;
         if kept.len() != bytes.len() {

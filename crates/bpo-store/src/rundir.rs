@@ -210,6 +210,30 @@ mod tests {
         assert!(run.read("lock").unwrap().is_some());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_written_through_a_link_or_read_from_a_pipe() {
+        let parent = crate::scratch::folder();
+        let (path, thesis) = (parent.path().join("run"), parent.path().join("thesis.tex"));
+        for name in ["lock", "journal.bin", "metrics.jsonl"] {
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("recipe.toml"), "").unwrap();
+            fs::write(&thesis, "chapter one").unwrap();
+            std::os::unix::fs::symlink(&thesis, path.join(name)).unwrap();
+            let opened =
+                RunDir::open(&path).and_then(|run| run.journal().map(|_| run)).and_then(|run| run.metrics(None));
+            let told = opened.unwrap_err().to_string();
+            assert!(told.contains(name), "{told}");
+            assert_eq!(fs::read(&thesis).unwrap(), b"chapter one", "{name}");
+            fs::remove_dir_all(&path).unwrap();
+        }
+        let run = RunDir::open(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(path.join("recipe.toml")).status();
+        if made.is_ok_and(|made| made.success()) {
+            assert!(matches!(run.read("recipe.toml"), Err(Error::NotAFile { .. })));
+        }
+    }
+
     #[test]
     fn a_finished_run_says_so() {
         let parent = crate::scratch::folder();

@@ -37,7 +37,7 @@ pub struct SftReport {
     pub steps: u64,
     /// Whether the observer stopped it.
     pub interrupted: bool,
-    /// Mean loss per token of the last steps of this call (at most 50), if it took any.
+    /// Mean loss per token of the run's last steps (at most 50), if it took any.
     pub loss: Option<f64>,
     /// Where the result lies, inside the run directory.
     pub output: String,
@@ -82,18 +82,21 @@ pub fn sft(
     };
     let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
     let (order, rate) = (PromptOrder::new(examples.len(), recipe.seed), shared.rate(total));
-    let mut recent = Vec::new();
     while state.step < total {
         if observer.interrupted() {
             state.save(&mut checkpoints)?;
-            return Ok(SftReport { steps: state.step, interrupted: true, loss: mean(&recent), output: String::new() });
+            return Ok(SftReport {
+                steps: state.step,
+                interrupted: true,
+                loss: recent_loss(dir)?,
+                output: String::new(),
+            });
         }
         let started = Instant::now();
         let order = order.at(state.step, shared.prompts_per_step());
         let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
         let now = rate.at(state.step);
         let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, (&order, &batch), now, (dir, observer))?;
-        recent.push(loss);
         let mut record = Map::new();
         record.insert("step".into(), json!(state.step));
         record.insert("loss".into(), json!(loss));
@@ -110,8 +113,9 @@ pub fn sft(
         }
     }
     let output = export(dir, "", &state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
-    dir.mark_finished(&json!({"steps": total, "loss": mean(&recent), "output": output}))?;
-    Ok(SftReport { steps: total, interrupted: false, loss: mean(&recent), output })
+    let loss = recent_loss(dir)?;
+    dir.mark_finished(&json!({"steps": total, "loss": loss, "output": output}))?;
+    Ok(SftReport { steps: total, interrupted: false, loss, output })
 }
 
 fn step(
@@ -209,7 +213,11 @@ fn examples(
     Ok(examples)
 }
 
-fn mean(recent: &[f64]) -> Option<f64> {
-    let last = &recent[recent.len().saturating_sub(50)..];
-    (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
+/// From the metrics, which know the steps before an interruption too.
+fn recent_loss(dir: &RunDir) -> Result<Option<f64>, Error> {
+    let metrics = dir.read("metrics.jsonl")?.unwrap_or_default();
+    let loss = |line: &[u8]| serde_json::from_slice::<Value>(line).ok()?.get("loss")?.as_f64();
+    let losses: Vec<f64> = metrics.split(|byte| *byte == b'\n').filter_map(loss).collect();
+    let last = &losses[losses.len().saturating_sub(50)..];
+    Ok((!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64))
 }

@@ -16,6 +16,9 @@ pub struct Checkpoint {
     files: Vec<Entry>,
 }
 
+/// Bytes that a manifest has at most: it is read as a whole.
+const LONGEST: u64 = 1 << 24;
+
 /// Why a set cannot be used.
 pub(super) enum Fault {
     /// It is not what was saved.
@@ -60,6 +63,9 @@ pub(super) fn verify(io: &Io, folder: &Path, step: u64) -> Result<Checkpoint, Fa
     let path = folder.join(manifest::FILE);
     if !io::is_plain_file(&path) {
         return damaged(format!("{} is missing", manifest::FILE));
+    }
+    if io::length(&path) > LONGEST {
+        return damaged(format!("{} is longer than any manifest", manifest::FILE));
     }
     let manifest = match Manifest::read(&io.read(&path).map_err(Fault::Error)?) {
         Found::Manifest(manifest) => manifest,

@@ -162,6 +162,14 @@ fn a_link_is_not_a_file_of_a_set() {
     assert_eq!(run.latest(), Some(1));
 }
 
+#[test]
+fn a_manifest_without_end_is_not_read() {
+    let run = Run::with(&[1, 2]);
+    let file = fs::File::create(run.set(2).join("manifest.json")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    assert_eq!(run.latest(), Some(1));
+}
+
 /// A process killed at any point of a save leaves one of these states.
 #[test]
 fn a_save_killed_at_any_point_leaves_the_previous_set_or_the_new_one() {

@@ -4,13 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Io, Operation, exists, failed};
+use super::{Io, Operation, exists, failed, refuse_strange};
 use crate::Error;
 
 impl Io {
     /// Opens a file for reading and writing, creating it if need be.
     pub(crate) fn open_or_create(&self, path: &Path) -> Result<File, Error> {
         let new = !exists(path);
+        refuse_strange(path)?;
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         if new {
             let file = self.run(Operation::Create(path), open)?;

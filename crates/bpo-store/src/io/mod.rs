@@ -28,6 +28,9 @@ impl Io {
 
     /// All bytes of a file, if there is one.
     pub(crate) fn read_if_any(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
         self.run(Operation::Read(path), || match fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -137,6 +140,20 @@ pub(crate) fn exists(path: &Path) -> bool {
 /// Whether this is a regular file, and not a link to one.
 pub(crate) fn is_plain_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+}
+
+/// Refuses what is there and no plain file: nothing is written through a link, and nobody waits for the other end of a
+/// pipe.
+pub(crate) fn refuse_strange(path: &Path) -> Result<(), Error> {
+    match exists(path) && !is_plain_file(path) {
+        true => Err(Error::NotAFile { path: path.to_owned() }),
+        false => Ok(()),
+    }
+}
+
+/// Length of a file; 0 where there is none.
+pub(crate) fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
 }
 
 /// Whether this exists and is something else than a folder.
