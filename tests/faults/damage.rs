@@ -71,12 +71,15 @@ fn flip(at: usize) -> impl FnOnce(&mut Vec<u8>) {
     move |bytes| bytes[at] ^= 0x20
 }
 
+/// Its name, and what it does to a set's folder.
+type Damage = (&'static str, fn(&Path));
+
 /// Row 6, by the whole binary.
 #[test]
 fn a_damaged_checkpoint_is_set_aside_with_a_word_and_the_one_before_is_used() {
     let cut = Cut::new();
     let newest = |run: &Path| run.join("checkpoints/step-00000004");
-    let damages: [(&str, fn(&Path)); 7] = [
+    let damages: [Damage; 7] = [
         ("flipped", |set| edit(&set.join("policy-0.safetensors"), flip(99))),
         ("truncated", |set| edit(&set.join("adam_second-0.safetensors"), |bytes| bytes.truncate(1000))),
         ("missing", |set| fs::remove_file(set.join("behaviour.safetensors")).unwrap()),

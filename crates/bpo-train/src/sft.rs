@@ -146,7 +146,7 @@ fn step(
         observer.advance(index as u64 + 1);
     }
     observer.end();
-    let not_finite = |what: String| not_finite(dir, at, what, rows(&order, batch));
+    let not_finite = |what: String| not_finite(dir, at, what, rows(order, batch));
     if !loss.is_finite() {
         return Err(not_finite("the loss".into()));
     }

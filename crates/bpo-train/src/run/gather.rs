@@ -159,7 +159,7 @@ fn unless_interrupted(observer: &dyn Observer) -> Result<(), Error> {
 }
 
 /// Logits that are not finite, with the prompt that they followed.
-fn traced(error: Error, dir: &RunDir, step: u64, prompts: &[&TrainPrompt]) -> Error {
+pub(super) fn traced(error: Error, dir: &RunDir, step: u64, prompts: &[&TrainPrompt]) -> Error {
     match error {
         Error::Sampler(bpo_sampler::Error::NonFiniteLogits { prompt, position }) => {
             let what = format!("a logit after {position} sampled tokens");
