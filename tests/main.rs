@@ -15,5 +15,6 @@ mod conformance;
 #[allow(dead_code, reason = "opening is all that is used")]
 #[path = "../crates/bpo-cli/src/device.rs"]
 mod device;
+mod faults;
 #[allow(dead_code, reason = "each of its users uses its part")]
 mod golden;

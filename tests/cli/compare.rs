@@ -12,7 +12,7 @@ use tempfile::tempdir;
 use super::bpo::{Run, arg, bpo, file, json};
 
 /// Two methods, two seeds, two steps.
-const GRID: &str = "\
+pub const GRID: &str = "\
 seeds = 2
 [base]
 references = \"embedded\"
@@ -56,7 +56,7 @@ fn wait_for(what: impl Fn() -> bool) {
 }
 
 /// What must not depend on how often the comparison was cut short.
-fn results(dir: &Path) -> Value {
+pub fn results(dir: &Path) -> Value {
     fn without_seconds(value: &mut Value) {
         match value {
             Value::Object(map) => {

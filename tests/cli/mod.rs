@@ -2,7 +2,7 @@
 mod annotate;
 pub mod bpo;
 mod causal;
-mod compare;
+pub mod compare;
 mod devices;
 mod eval;
 mod generate;

@@ -154,11 +154,31 @@ fn a_finished_run_is_left_alone_and_another_recipe_is_refused_key_by_key() {
 fn two_processes_cannot_have_one_run_directory() {
     let dir = tempdir().unwrap();
     let run = dir.path().join("run");
-    let mut child = spawn(&run);
-    wait_for_steps(&run, 1);
-    train(&run, &[]).refused(4, &[&child.id().to_string()]);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let start = || {
+        let mut long = command(&run);
+        long.args(["--set", "max_steps=100000"]).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for race in 0..10 {
+        let mut racers = [start(), start()];
+        let began = Instant::now();
+        let loser = loop {
+            assert!(began.elapsed() < Duration::from_secs(120), "race {race}: both go on");
+            let ended = racers.iter_mut().position(|racer| racer.try_wait().unwrap().is_some());
+            if let Some(loser) = ended {
+                break loser;
+            }
+            sleep(Duration::from_millis(1));
+        };
+        let [one, other] = racers;
+        let (lost, mut won) = if loser == 0 { (one, other) } else { (other, one) };
+        let lost = lost.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+        assert_eq!(lost.status.code(), Some(4), "race {race}: {said}");
+        assert!(said.contains(&format!("is in use by process {}", won.id())), "race {race}: {said}");
+        assert!(won.try_wait().unwrap().is_none(), "race {race}: both have ended");
+        won.kill().unwrap();
+        won.wait().unwrap();
+    }
 }
 
 #[test]

@@ -160,7 +160,9 @@ impl From<bpo_model::Error> for Failure {
 
 impl From<bpo_store::Error> for Failure {
     fn from(error: bpo_store::Error) -> Self {
-        Self::new(Kind::Run, error)
+        // A NaN on its way into the journal: what it was computed from is at fault, not the folder.
+        let is_number = matches!(error, bpo_store::Error::JournalNotFinite { .. });
+        Self::new(if is_number { Kind::Numerics } else { Kind::Run }, error)
     }
 }
 

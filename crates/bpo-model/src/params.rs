@@ -1,7 +1,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{Metadata, TensorInfo, TensorView},
+};
 
 use crate::Error;
 
@@ -63,11 +66,36 @@ impl Parameters {
     /// # Errors
     /// [`Error::Input`] when a tensor cannot be read back from its device.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let mut tensors = Vec::with_capacity(self.0.len());
-        for (name, tensor) in &self.0 {
-            tensors.push((name.clone(), tensor.dims().to_vec(), to_le_bytes(tensor)?));
-        }
-        safetensors_file(Dtype::F32, &tensors, None)
+        let mut bytes = Vec::with_capacity(4 * self.count());
+        self.write_to(|piece| {
+            bytes.extend_from_slice(piece);
+            Ok::<(), Error>(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// [`Parameters::to_bytes`] in pieces, one tensor after the other: no more than one is held on the host.
+    ///
+    /// # Errors
+    /// Those of [`Parameters::to_bytes`], and those of `sink`.
+    pub fn write_to<E: From<Error>>(&self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        sink(&self.header()?)?;
+        self.0.values().try_for_each(|tensor| sink(&to_le_bytes(tensor)?))
+    }
+
+    /// What stands before the tensors in a safetensors file, padded to eight bytes.
+    fn header(&self) -> Result<Vec<u8>, Error> {
+        let mut end = 0;
+        let info = |(name, tensor): (&String, &Tensor<2>)| {
+            let (begin, shape) = (end, tensor.dims().to_vec());
+            end += shape.iter().product::<usize>() * size_of::<f32>();
+            (name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (begin, end) })
+        };
+        let unfit = |error: String| Error::Input(error);
+        let metadata = Metadata::new(None, self.0.iter().map(info).collect()).map_err(|e| unfit(e.to_string()))?;
+        let mut text = serde_json::to_vec(&metadata).map_err(|e| unfit(e.to_string()))?;
+        text.resize(text.len().next_multiple_of(8), b' ');
+        Ok([&(text.len() as u64).to_le_bytes(), &text[..]].concat())
     }
 
     /// Reads what [`Parameters::to_bytes`] wrote.

@@ -20,6 +20,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// Where a file of the run should be there is a link, a pipe or a folder.
+    #[error("{} is not a plain file, as the files of a run are", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The run's folder holds files, but no run.
     #[error(
         "{} is not empty and holds no run (neither `recipe.toml` nor `lock`, but `{found}`)",

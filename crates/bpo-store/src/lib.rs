@@ -10,6 +10,7 @@
 
 mod checkpoint;
 mod error;
+pub mod faults;
 mod finite;
 mod io;
 mod journal;
@@ -17,9 +18,12 @@ mod lock;
 mod metrics;
 mod name;
 mod rundir;
+#[cfg(test)]
+mod scratch;
 
-pub use checkpoint::{Checkpoint, Checkpoints, Quarantined};
+pub use checkpoint::{Checkpoint, Checkpoints, FileWriter, Quarantined, SetWriter};
 pub use error::Error;
+pub use io::{Blow, Hook, Io, Operation};
 pub use journal::{Journal, TornTail};
 pub use metrics::MetricsLog;
 pub use rundir::RunDir;

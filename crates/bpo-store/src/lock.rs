@@ -1,10 +1,13 @@
 //! One process per run: an advisory lock that dies with its holder.
 
 use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use crate::{Error, io};
+use crate::Error;
+use crate::io::{Io, failed};
 
 /// The name of the lock's file. The file stays when the run ends; the lock does not.
 pub(crate) const FILE: &str = "lock";
@@ -17,33 +20,53 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Takes the lock of a run, or says who has it.
-    pub fn take(run: &Path) -> Result<Self, Error> {
+    pub fn take(io: &Io, run: &Path) -> Result<Self, Error> {
         let path = run.join(FILE);
-        let mut file = io::open_or_create(&path)?;
+        let mut file = io.open_or_create(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::Locked { path: run.to_owned(), pid: holder(&mut file) });
             }
-            Err(TryLockError::Error(source)) => return Err(io::failed("lock", &path)(source)),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
-        sign(&mut file).map_err(io::failed("write", &path))?;
+        sign(io, &mut file, &path)?;
         Ok(Self { _file: file })
     }
 }
 
 /// Writes the process id over whatever an earlier holder wrote.
-fn sign(file: &mut File) -> std::io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+fn sign(io: &Io, file: &mut File, path: &Path) -> Result<(), Error> {
+    io.set_length(file, path, 0)?;
+    io.write_at(file, path, 0, format!("{}\n", std::process::id()).as_bytes())
 }
 
-/// The process id in the file; none while its holder is still writing it.
+/// How long a holder may take to sign.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The process id of the holder, which may have taken the lock this instant and not have signed yet: until then the
+/// file is empty or names an earlier holder, who is gone.
 fn holder(file: &mut File) -> Option<u32> {
+    let began = Instant::now();
+    loop {
+        let found = signature(file);
+        if found.is_some_and(is_alive) || began.elapsed() > PATIENCE {
+            return found;
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn signature(file: &mut File) -> Option<u32> {
     let mut text = String::new();
+    file.rewind().ok()?;
     file.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// Whether there is such a process, as far as can be told without asking it.
+fn is_alive(process: u32) -> bool {
+    !cfg!(target_os = "linux") || Path::new("/proc").join(process.to_string()).exists()
 }
 
 #[cfg(test)]
@@ -52,9 +75,9 @@ mod tests {
 
     #[test]
     fn a_second_opener_is_told_who_has_the_run() {
-        let run = tempfile::tempdir().unwrap();
-        let _held = Lock::take(run.path()).unwrap();
-        match Lock::take(run.path()) {
+        let run = crate::scratch::folder();
+        let _held = Lock::take(&Io::real(), run.path()).unwrap();
+        match Lock::take(&Io::real(), run.path()) {
             Err(Error::Locked { path, pid }) => {
                 assert_eq!(path, run.path());
                 assert_eq!(pid, Some(std::process::id()));
@@ -65,26 +88,26 @@ mod tests {
 
     #[test]
     fn the_lock_dies_with_its_holder() {
-        let run = tempfile::tempdir().unwrap();
-        drop(Lock::take(run.path()).unwrap());
-        Lock::take(run.path()).unwrap();
+        let run = crate::scratch::folder();
+        drop(Lock::take(&Io::real(), run.path()).unwrap());
+        Lock::take(&Io::real(), run.path()).unwrap();
     }
 
     #[test]
     fn a_stale_lock_file_does_not_lock() {
-        let run = tempfile::tempdir().unwrap();
+        let run = crate::scratch::folder();
         std::fs::write(run.path().join(FILE), "999999999 and more than a number").unwrap();
-        let _held = Lock::take(run.path()).unwrap();
+        let _held = Lock::take(&Io::real(), run.path()).unwrap();
         let text = std::fs::read_to_string(run.path().join(FILE)).unwrap();
         assert_eq!(text.trim(), std::process::id().to_string());
     }
 
     #[test]
     fn of_many_racing_openers_one_wins() {
-        let run = tempfile::tempdir().unwrap();
+        let run = crate::scratch::folder();
         for _ in 0..100 {
             let winners: Vec<_> = std::thread::scope(|scope| {
-                let racers = [(); 4].map(|()| scope.spawn(|| Lock::take(run.path()).ok()));
+                let racers = [(); 4].map(|()| scope.spawn(|| Lock::take(&Io::real(), run.path()).ok()));
                 racers.into_iter().filter_map(|racer| racer.join().unwrap()).collect()
             });
             assert_eq!(winners.len(), 1);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::io::GrowingFile;
+use crate::Error;
+use crate::io::{GrowingFile, Io, refuse_strange};
 use crate::lock::Lock;
-use crate::{Error, io};
 
 /// The name of the metrics' file.
 pub(crate) const FILE: &str = "metrics.jsonl";
@@ -31,14 +31,15 @@ impl MetricsLog {
     /// Opens the metrics of a run that goes on after step `keep` (`None`: that starts anew,
     /// with no line kept). Lines of later steps and a torn last line are cut, so that the file
     /// of a resumed run equals that of an uninterrupted one.
-    pub(crate) fn open(run: &Path, keep: Option<u64>, lock: &Arc<Lock>) -> Result<Self, Error> {
+    pub(crate) fn open(io: &Io, run: &Path, keep: Option<u64>, lock: &Arc<Lock>) -> Result<Self, Error> {
         let path = run.join(FILE);
-        let bytes = io::read_if_any(&path)?.unwrap_or_default();
+        refuse_strange(&path)?;
+        let bytes = io.read_if_any(&path)?.unwrap_or_default();
         let (kept, cut) = kept_lines(&path, &bytes, keep)?;
         if kept.len() != bytes.len() {
-            io::write_atomic(&path, &kept)?;
+            io.write_atomic(&path, &kept)?;
         }
-        Ok(Self { file: GrowingFile::open(&path)?, cut, _lock: Arc::clone(lock) })
+        Ok(Self { file: GrowingFile::open(io, &path)?, cut, _lock: Arc::clone(lock) })
     }
 
     /// How many lines were cut when the metrics were opened.
@@ -97,13 +98,13 @@ mod tests {
     use super::*;
 
     fn run() -> (TempDir, Arc<Lock>) {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = Arc::new(Lock::take(folder.path()).unwrap());
+        let folder = crate::scratch::folder();
+        let lock = Arc::new(Lock::take(&Io::real(), folder.path()).unwrap());
         (folder, lock)
     }
 
     fn log(run: &(TempDir, Arc<Lock>), keep: Option<u64>) -> Result<MetricsLog, Error> {
-        MetricsLog::open(run.0.path(), keep, &run.1)
+        MetricsLog::open(&Io::real(), run.0.path(), keep, &run.1)
     }
 
     fn append(log: &mut MetricsLog, steps: std::ops::RangeInclusive<u64>) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::lock::{self, Lock};
-use crate::{Checkpoints, Error, Journal, MetricsLog, checkpoint, io, journal, metrics, name};
+use crate::{Checkpoints, Error, Io, Journal, MetricsLog, checkpoint, io, journal, metrics, name};
 
 /// The recipe's name: a folder with one is a run.
 const RECIPE: &str = "recipe.toml";
@@ -23,6 +23,7 @@ const RESERVED: [&str; 6] =
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    io: Io,
     lock: Arc<Lock>,
 }
 
@@ -34,13 +35,24 @@ impl RunDir {
     /// else, [`Error::Locked`] when another process has it, and [`Error::Io`], for a folder that
     /// cannot be written to for instance.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_through(Io::real(), path)
+    }
+
+    /// [`RunDir::open`], all files being reached through `io`.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`].
+    pub fn open_through(io: Io, path: &Path) -> Result<Self, Error> {
         if io::is_no_folder(path) {
             let path = path.to_owned();
             return Err(Error::NotAFolder { path });
         }
-        refuse_strangers(path)?;
-        io::create_folder(path)?;
-        Ok(Self { path: path.to_owned(), lock: Arc::new(Lock::take(path)?) })
+        refuse_strangers(&io, path)?;
+        io.create_folder(path)?;
+        let lock = Arc::new(Lock::take(&io, path)?);
+        // Files of a process that was killed may be there without their names being durable.
+        io.sync_folder(Some(path))?;
+        Ok(Self { path: path.to_owned(), io, lock })
     }
 
     /// The folder.
@@ -53,7 +65,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::Name`] for a name that leaves the folder, and [`Error::Io`].
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        io::read_if_any(&self.path.join(name::relative(name)?))
+        self.io.read_if_any(&self.path.join(name::relative(name)?))
     }
 
     /// Writes a file in the folder, or in a folder below it. A reader, and whoever starts after
@@ -70,9 +82,9 @@ impl RunDir {
         if let Some(folder) = path.parent()
             && folder != self.path
         {
-            io::create_folder(folder)?;
+            self.io.create_folder(folder)?;
         }
-        io::write_atomic(&path, bytes)
+        self.io.write_atomic(&path, bytes)
     }
 
     /// Whether the run is done.
@@ -86,7 +98,7 @@ impl RunDir {
     /// [`Error::Io`].
     pub fn mark_finished(&self, summary: &Value) -> Result<(), Error> {
         let text = format!("{summary:#}\n");
-        io::write_atomic(&self.path.join(FINISHED), text.as_bytes())
+        self.io.write_atomic(&self.path.join(FINISHED), text.as_bytes())
     }
 
     /// Opens the journal and checks every record of it.
@@ -94,7 +106,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::JournalDamaged`], [`Error::JournalFormat`] and [`Error::Io`].
     pub fn journal(&self) -> Result<Journal, Error> {
-        journal::open(&self.path, &self.lock)
+        journal::open(&self.io, &self.path, &self.lock)
     }
 
     /// Opens the checkpoints, clearing away what a crash left unfinished.
@@ -102,7 +114,7 @@ impl RunDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn checkpoints(&self) -> Result<Checkpoints, Error> {
-        Checkpoints::open(&self.path, &self.lock)
+        Checkpoints::open(&self.io, &self.path, &self.lock)
     }
 
     /// Opens the metrics of a run that goes on after `keep_through_step`, the step of its
@@ -112,13 +124,13 @@ impl RunDir {
     /// # Errors
     /// [`Error::MetricsDamaged`] and [`Error::Io`].
     pub fn metrics(&self, keep_through_step: Option<u64>) -> Result<MetricsLog, Error> {
-        MetricsLog::open(&self.path, keep_through_step, &self.lock)
+        MetricsLog::open(&self.io, &self.path, keep_through_step, &self.lock)
     }
 }
 
 /// Refuses a folder that holds files but no run. Hidden files do not count.
-fn refuse_strangers(path: &Path) -> Result<(), Error> {
-    let names = io::names(path)?;
+fn refuse_strangers(io: &Io, path: &Path) -> Result<(), Error> {
+    let names = io.names(path)?;
     if names.iter().any(|name| name == RECIPE || name == lock::FILE) {
         return Ok(());
     }
@@ -138,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_created_and_reopened() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let path = parent.path().join("runs/first");
         drop(RunDir::open(&path).unwrap());
         let run = RunDir::open(&path).unwrap();
@@ -148,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_file_or_a_folder_of_something_else_is_refused() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();
         assert!(matches!(RunDir::open(&file), Err(Error::NotAFolder { .. })));
@@ -165,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_run_has_one_owner_even_through_its_parts() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(parent.path()).unwrap();
         let parts = (run.journal().unwrap(), run.checkpoints().unwrap(), run.metrics(None).unwrap());
         let locked = || matches!(RunDir::open(parent.path()), Err(Error::Locked { .. }));
@@ -178,7 +190,7 @@ mod tests {
 
     #[test]
     fn files_are_written_whole_and_read_back() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(parent.path()).unwrap();
         assert_eq!(run.read("recipe.toml").unwrap(), None);
         run.write("recipe.toml", b"beta = 0.1").unwrap();
@@ -189,7 +201,7 @@ mod tests {
 
     #[test]
     fn names_that_leave_the_folder_or_are_reserved_are_refused() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(&parent.path().join("run")).unwrap();
         for name in ["../a", "/tmp/a", "", "lock", "journal.bin", "checkpoints/step-1/a"] {
             assert!(matches!(run.write(name, b""), Err(Error::Name { .. })), "{name}");
@@ -198,9 +210,33 @@ mod tests {
         assert!(run.read("lock").unwrap().is_some());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_written_through_a_link_or_read_from_a_pipe() {
+        let parent = crate::scratch::folder();
+        let (path, thesis) = (parent.path().join("run"), parent.path().join("thesis.tex"));
+        for name in ["lock", "journal.bin", "metrics.jsonl"] {
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("recipe.toml"), "").unwrap();
+            fs::write(&thesis, "chapter one").unwrap();
+            std::os::unix::fs::symlink(&thesis, path.join(name)).unwrap();
+            let opened =
+                RunDir::open(&path).and_then(|run| run.journal().map(|_| run)).and_then(|run| run.metrics(None));
+            let told = opened.unwrap_err().to_string();
+            assert!(told.contains(name), "{told}");
+            assert_eq!(fs::read(&thesis).unwrap(), b"chapter one", "{name}");
+            fs::remove_dir_all(&path).unwrap();
+        }
+        let run = RunDir::open(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(path.join("recipe.toml")).status();
+        if made.is_ok_and(|made| made.success()) {
+            assert!(matches!(run.read("recipe.toml"), Err(Error::NotAFile { .. })));
+        }
+    }
+
     #[test]
     fn a_finished_run_says_so() {
-        let parent = tempfile::tempdir().unwrap();
+        let parent = crate::scratch::folder();
         let run = RunDir::open(parent.path()).unwrap();
         run.mark_finished(&json!({"step": 9})).unwrap();
         assert!(run.is_finished());

@@ -6,7 +6,7 @@ use bpo_annotate::{
 use bpo_sampler::{Candidates, MemberRanks, PairSelection, Pick, Second, StreamKey, keyed_below};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Observer, Sample, TrainPrompt};
+use crate::{Error, Sample, TrainPrompt};
 
 /// What was said about a prompt's candidates.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,18 +60,14 @@ pub(crate) struct Judge<'a> {
     pub missing_eos_penalty: Option<f64>,
 }
 
-/// Prompts asked about at once: progress can be shown in between.
-const QUESTIONS: usize = 32;
+/// Prompts asked about at once: their verdicts are recorded together, and progress is shown in between.
+pub(crate) const QUESTIONS: usize = 32;
 
 impl Judge<'_> {
     /// One choice for each question.
-    pub fn judge(&mut self, questions: &[Question<'_>], observer: &mut dyn Observer) -> Result<Vec<Choice>, Error> {
-        let mut choices = Vec::with_capacity(questions.len());
-        for batch in questions.chunks(QUESTIONS) {
-            let judged = if self.selection.needs_scores() { self.ranked(batch)? } else { self.compared(batch)? };
-            choices.extend(judged);
-            observer.advance(choices.len() as u64);
-        }
+    pub fn judge(&mut self, questions: &[Question<'_>]) -> Result<Vec<Choice>, Error> {
+        let ranks = self.selection.needs_scores();
+        let mut choices = if ranks { self.ranked(questions)? } else { self.compared(questions)? };
         for (choice, question) in choices.iter_mut().zip(questions) {
             // Identical completions are no pair, whatever the rule.
             let [first, second] = two(question, choice.pair)?;

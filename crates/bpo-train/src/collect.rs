@@ -1,5 +1,8 @@
 //! Sampling and judging: what is written to the journal before it trains.
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    path::Path,
+};
 
 use bpo_annotate::Verdict;
 use bpo_data::{Group, Tokenizer};
@@ -90,8 +93,38 @@ fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usi
     Request { prompt: &prompt.ids, samples }
 }
 
-/// What the journal calls a step's verdicts.
-pub(crate) const JUDGED: &str = "judged";
+/// What the journal calls a part of a step's verdicts.
+pub(crate) fn judged_part(part: usize) -> String {
+    if part == 0 { "judged".to_owned() } else { format!("judged/{part}") }
+}
+
+/// Refuses a journal that ends before the checkpoint of `step`: what was asked is gone, and would be asked again.
+///
+/// # Errors
+/// [`Error::JournalEnds`].
+pub(crate) fn check_reach(journal: &Journal, step: u64, run: &Path, samples: bool) -> Result<(), Error> {
+    let has_all = match step.checked_sub(1) {
+        None => true,
+        Some(last) if samples => journal.contains(last, SAMPLED) && journal.contains(last, &judged_part(0)),
+        Some(_) => !journal.is_empty(),
+    };
+    if has_all { Ok(()) } else { Err(Error::JournalEnds { path: run.join("journal.bin"), step }) }
+}
+
+/// All verdicts of a step that has been judged, and `None` of any other.
+///
+/// # Errors
+/// From the journal.
+pub(crate) fn recorded_choices(journal: &mut Journal, step: u64) -> Result<Option<Vec<Choice>>, Error> {
+    let mut choices = None;
+    for part in 0.. {
+        let Some(recorded) = journal.get(step, &judged_part(part))? else { break };
+        let judged: Vec<Choice> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
+        choices.get_or_insert_with(Vec::new).extend(judged);
+    }
+    Ok(choices)
+}
+
 /// What it calls a step's completions.
 pub(crate) const SAMPLED: &str = "sampled";
 
@@ -114,8 +147,7 @@ impl AbstainQuota {
     pub fn restored(journal: &mut Journal, step: u64) -> Result<Self, Error> {
         let (mut quota, mut batches, mut judged) = (Self::default(), Vec::new(), 0);
         for step in (0..step).rev() {
-            let Some(recorded) = journal.get(step, JUDGED)? else { break };
-            let choices: Vec<Choice> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
+            let Some(choices) = recorded_choices(journal, step)? else { break };
             judged += choices.len();
             batches.push(choices);
             if judged >= Self::WINDOW {

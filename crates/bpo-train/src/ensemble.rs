@@ -23,16 +23,19 @@ impl Member {
     /// The member after one update, and the gradients' global norm.
     ///
     /// # Errors
-    /// What is not finite, in words.
-    pub fn updated(&self, gradients: &Gradients, rate: f64) -> Result<(Self, f64), &'static str> {
+    /// What is not finite, in words, with the tensor's name.
+    pub fn updated(&self, gradients: &Gradients, rate: f64) -> Result<(Self, f64), String> {
         let norm = gradients.norm();
         if !norm.is_finite() {
-            return Err("the gradient norm");
+            return Err(gradients
+                .first_not_finite()
+                .map_or("the gradient norm".into(), |of| format!("the gradient of {of}")));
         }
         let mut optimizer = self.optimizer.clone();
         let updated = optimizer.step(self.policy.parameters(), gradients, norm, rate);
         if !optimizer::norm(&updated).is_finite() {
-            return Err("a weight after the update");
+            let name = optimizer::first_not_finite(updated.iter()).unwrap_or("a weight");
+            return Err(format!("{name} after the update"));
         }
         Ok((Self { policy: self.policy.with_parameters(updated), optimizer }, norm))
     }
@@ -123,7 +126,7 @@ impl Ensemble {
 
     /// One update of every member. It is made on copies (tensors are shared): what is not finite never becomes the
     /// state, and is named instead. Returns the gradients' norms.
-    pub fn update(&mut self, gradients: &[Gradients], rate: f64) -> Result<Vec<f64>, &'static str> {
+    pub fn update(&mut self, gradients: &[Gradients], rate: f64) -> Result<Vec<f64>, String> {
         let updated: Result<Vec<(Member, f64)>, _> =
             self.members.iter().zip(gradients).map(|(member, gradients)| member.updated(gradients, rate)).collect();
         let (members, norms) = updated?.into_iter().unzip();

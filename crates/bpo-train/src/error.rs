@@ -17,7 +17,10 @@ pub enum Error {
     #[error("data: {0}")]
     Data(String),
     /// A loss, a gradient or a log-prob is not finite; nothing was updated.
-    #[error("step {step}: {what} is not finite; the weights are unchanged (prompts {prompts:?})")]
+    #[error(
+        "step {step}: {what} is not finite; the weights are unchanged{} (prompts {prompts:?})",
+        dump.as_ref().map(|path| format!("; the batch is written down in {}", path.display())).unwrap_or_default()
+    )]
     NonFinite {
         /// The step.
         step: u64,
@@ -25,6 +28,20 @@ pub enum Error {
         what: String,
         /// Ids of the prompts in the batch.
         prompts: Vec<usize>,
+        /// Where the batch is written down, if that was possible.
+        dump: Option<std::path::PathBuf>,
+    },
+    /// The run's checkpoint is younger than its journal.
+    #[error(
+        "{} ends before step {step}, which the newest checkpoint has reached: restore the journal, or move that \
+         checkpoint out of the run to go on from an older one",
+        path.display()
+    )]
+    JournalEnds {
+        /// The journal.
+        path: std::path::PathBuf,
+        /// Steps done in the checkpoint.
+        step: u64,
     },
     /// The annotator abstains too often; its last answers were not recorded and will be asked for again.
     #[error("the annotator gave no verdict on {abstained} of the last {judged} pairs (last reason: {reason})")]

@@ -1,3 +1,8 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use serde_json::{Map, Value};
 
 /// A part of a step that lasts.
@@ -13,6 +18,22 @@ pub enum Stage {
     Evaluate,
 }
 
+/// A wish to stop, shared by whoever may have it (a signal handler, a test) and the run that heeds it.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Asks the run to stop. Returns whether that had been asked before.
+    pub fn ask(&self) -> bool {
+        self.0.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether it was asked.
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// Is told what happens in a run, and may ask it to stop.
 pub trait Observer {
     /// `stage` begins; it will advance to `total`.
@@ -25,7 +46,7 @@ pub trait Observer {
     fn step(&mut self, step: u64, total: u64, metrics: &Map<String, Value>);
     /// Something worth a line.
     fn note(&mut self, line: &str);
-    /// Asked between stages; `true` saves a checkpoint and returns.
+    /// Asked when a stage or a batch of questions is done; `true` saves a checkpoint and returns.
     fn interrupted(&self) -> bool {
         false
     }

@@ -47,6 +47,11 @@ impl Gradients {
         self.0.get(name)
     }
 
+    /// The first parameter whose gradient is not finite.
+    pub(crate) fn first_not_finite(&self) -> Option<&str> {
+        first_not_finite(self.0.iter().map(|(name, gradient)| (name.as_str(), gradient)))
+    }
+
     /// Euclidean norm over all parameters together, read from the device once. (Burn's own clipping
     /// works on each tensor for itself, which is another algorithm.)
     pub fn norm(&self) -> f64 {
@@ -58,6 +63,11 @@ impl Gradients {
 /// squares are).
 pub(crate) fn norm(parameters: &Parameters) -> f64 {
     euclidean(parameters.iter().map(|(_, tensor)| tensor))
+}
+
+/// The name of the first of `tensors` whose norm is not finite.
+pub(crate) fn first_not_finite<'t>(mut tensors: impl Iterator<Item = (&'t str, &'t Tensor<2>)>) -> Option<&'t str> {
+    tensors.find(|(_, tensor)| !euclidean(std::iter::once(*tensor)).is_finite()).map(|(name, _)| name)
 }
 
 /// A tensor that cannot be read back counts as not finite.

@@ -9,7 +9,7 @@ use bpo_store::Journal;
 use crate::{
     Drawn, Error, RefreshSchedule, TrainPrompt,
     choice::Choice,
-    collect::{Collected, JUDGED, SAMPLED},
+    collect::{Collected, SAMPLED, recorded_choices},
 };
 
 /// The pairs a run has, by prompt.
@@ -41,8 +41,8 @@ impl Replay {
             if schedule.due(at) {
                 replay.begin_phase();
             }
-            let drawn: Vec<Drawn> = recorded(journal, at, SAMPLED)?;
-            let choices: Vec<Choice> = recorded(journal, at, JUDGED)?;
+            let drawn: Vec<Drawn> = journal.once(at, SAMPLED, || Err(missing(at, SAMPLED)))?;
+            let choices = recorded_choices(journal, at)?.ok_or_else(|| missing(at, "judged"))?;
             for (drawn, choice) in drawn.into_iter().zip(choices) {
                 replay.keep(Collected { drawn, choice, at });
             }
@@ -96,11 +96,6 @@ fn mean_score(choice: &Choice) -> f64 {
     scores.into_iter().map(|score| score.unwrap_or(f64::NEG_INFINITY)).sum::<f64>() / 2.0
 }
 
-fn recorded<T: serde::de::DeserializeOwned + serde::Serialize>(
-    journal: &mut Journal,
-    step: u64,
-    kind: &str,
-) -> Result<T, Error> {
-    let missing = || Error::Data(format!("the journal has no \"{kind}\" of step {step}"));
-    journal.once(step, kind, || Err(missing()))
+fn missing(step: u64, kind: &str) -> Error {
+    Error::Data(format!("the journal has no \"{kind}\" of step {step}"))
 }

@@ -7,8 +7,13 @@ use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward, evaluate::pack, export::export,
-    run::mixed, state::State, step_metrics::peak_rss_mib,
+    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
+    evaluate::pack,
+    export::export,
+    numerics::{Rows, not_finite},
+    run::mixed,
+    state::State,
+    step_metrics::peak_rss_mib,
 };
 
 /// What a supervised run works on.
@@ -32,7 +37,7 @@ pub struct SftReport {
     pub steps: u64,
     /// Whether the observer stopped it.
     pub interrupted: bool,
-    /// Mean loss per token of the last steps of this call (at most 50), if it took any.
+    /// Mean loss per token of the run's last steps (at most 50), if it took any.
     pub loss: Option<f64>,
     /// Where the result lies, inside the run directory.
     pub output: String,
@@ -68,6 +73,9 @@ pub fn sft(
     let total = shared.steps(examples.len());
     let mut checkpoints = dir.checkpoints()?;
     let latest = checkpoints.latest()?;
+    for set in checkpoints.quarantined() {
+        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {}", set.step, set.path.display()));
+    }
     let start = State::solo(initial, shared.adamw());
     let mut state = match &latest {
         Some(checkpoint) => start.restored(checkpoint, shared.adamw(), &base.device())?,
@@ -75,18 +83,21 @@ pub fn sft(
     };
     let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
     let (order, rate) = (PromptOrder::new(examples.len(), recipe.seed), shared.rate(total));
-    let mut recent = Vec::new();
     while state.step < total {
         if observer.interrupted() {
             state.save(&mut checkpoints)?;
-            return Ok(SftReport { steps: state.step, interrupted: true, loss: mean(&recent), output: String::new() });
+            return Ok(SftReport {
+                steps: state.step,
+                interrupted: true,
+                loss: recent_loss(dir)?,
+                output: String::new(),
+            });
         }
         let started = Instant::now();
         let order = order.at(state.step, shared.prompts_per_step());
-        let batch: Vec<&Example> = order.into_iter().map(|index| &examples[index]).collect();
+        let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
         let now = rate.at(state.step);
-        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, &batch, now, observer)?;
-        recent.push(loss);
+        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, (&order, &batch), now, (dir, observer))?;
         let mut record = Map::new();
         record.insert("step".into(), json!(state.step));
         record.insert("loss".into(), json!(loss));
@@ -103,8 +114,9 @@ pub fn sft(
         }
     }
     let output = export(dir, "", &state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
-    dir.mark_finished(&json!({"steps": total, "loss": mean(&recent), "output": output}))?;
-    Ok(SftReport { steps: total, interrupted: false, loss: mean(&recent), output })
+    let loss = recent_loss(dir)?;
+    dir.mark_finished(&json!({"steps": total, "loss": loss, "output": output}))?;
+    Ok(SftReport { steps: total, interrupted: false, loss, output })
 }
 
 fn step(
@@ -112,9 +124,9 @@ fn step(
     base: &Decoder,
     tokenizer: &Tokenizer,
     state: &mut State,
-    batch: &[&Example],
+    (order, batch): (&[usize], &[&Example]),
     rate: f64,
-    observer: &mut dyn Observer,
+    (dir, observer): (&RunDir, &mut dyn Observer),
 ) -> Result<(f64, f64), Error> {
     let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
     let (at, mut gradients, mut loss) = (state.step, Gradients::default(), 0.0);
@@ -133,13 +145,21 @@ fn step(
         observer.advance(index as u64 + 1);
     }
     observer.end();
-    let non_finite = |what: &str| Error::NonFinite { step: at, what: what.into(), prompts: Vec::new() };
+    let not_finite = |what: String| not_finite(dir, at, what, rows(order, batch));
     if !loss.is_finite() {
-        return Err(non_finite("the loss"));
+        return Err(not_finite("the loss".into()));
     }
-    let norms = state.ensemble.update(&[gradients], rate).map_err(non_finite)?;
+    let norms = state.ensemble.update(&[gradients], rate).map_err(not_finite)?;
     state.step += 1;
     Ok((loss, norms.iter().sum()))
+}
+
+/// A batch by the places of its rows in the data that are left.
+fn rows(order: &[usize], batch: &[&Example]) -> Rows {
+    let row = |(&row, example): (&usize, &&Example)| {
+        (row, json!({"row": row, "context": example.context, "target": example.target}))
+    };
+    order.iter().zip(batch).map(row).collect()
 }
 
 fn examples(
@@ -192,7 +212,11 @@ fn examples(
     Ok(examples)
 }
 
-fn mean(recent: &[f64]) -> Option<f64> {
-    let last = &recent[recent.len().saturating_sub(50)..];
-    (!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64)
+/// From the metrics, which know the steps before an interruption too.
+fn recent_loss(dir: &RunDir) -> Result<Option<f64>, Error> {
+    let metrics = dir.read("metrics.jsonl")?.unwrap_or_default();
+    let loss = |line: &[u8]| serde_json::from_slice::<Value>(line).ok()?.get("loss")?.as_f64();
+    let losses: Vec<f64> = metrics.split(|byte| *byte == b'\n').filter_map(loss).collect();
+    let last = &losses[losses.len().saturating_sub(50)..];
+    Ok((!last.is_empty()).then(|| last.iter().sum::<f64>() / last.len() as f64))
 }

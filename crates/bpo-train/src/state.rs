@@ -119,19 +119,22 @@ impl State {
             counters: self.counters.clone(),
         };
         let record = serde_json::to_vec(&record).map_err(|e| Error::Data(e.to_string()))?;
-        let mut written: Vec<(String, Vec<u8>)> =
-            vec![(RECORD.into(), record), (BEHAVIOUR.into(), self.behaviour.policy.parameters().to_bytes()?)];
-        if let Some(reference) = &self.reference {
-            written.push((REFERENCE.into(), reference.policy.parameters().to_bytes()?));
-        }
-        for (index, Member { policy, optimizer }) in members.iter().enumerate() {
-            let parameters = [policy.parameters(), &optimizer.first, &optimizer.second];
-            for (name, parameters) in files(index).into_iter().zip(parameters) {
-                written.push((name, parameters.to_bytes()?));
+        checkpoints.save_in_pieces(self.step, |set| {
+            let mut write = |name: &str, parameters: &Parameters| {
+                set.file_in_pieces(name, |file| parameters.write_to(|piece| Ok::<_, Error>(file.write(piece)?)))
+            };
+            write(BEHAVIOUR, self.behaviour.policy.parameters())?;
+            if let Some(reference) = &self.reference {
+                write(REFERENCE, reference.policy.parameters())?;
             }
-        }
-        let files: Vec<(&str, &[u8])> = written.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-        Ok(checkpoints.save(self.step, &files)?)
+            for (index, Member { policy, optimizer }) in members.iter().enumerate() {
+                let parameters = [policy.parameters(), &optimizer.first, &optimizer.second];
+                for (name, parameters) in files(index).iter().zip(parameters) {
+                    write(name, parameters)?;
+                }
+            }
+            Ok(set.file(RECORD, &record)?)
+        })
     }
 
     /// Continues from a checkpoint; `self` is the state the run began with.

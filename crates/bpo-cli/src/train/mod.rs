@@ -215,6 +215,7 @@ impl From<bpo_train::Error> for Failure {
             E::Annotator(error) => error.into(),
             E::Store(error) => error.into(),
             E::Recipe(_) | E::RecipeChanged { .. } => Self::new(Kind::Usage, error),
+            E::JournalEnds { .. } => Self::new(Kind::Run, error),
             E::NonFinite { .. } => Self::new(Kind::Numerics, error),
             E::Abstentions { .. } => Self::new(Kind::Annotator, error),
             E::Interrupted => Self::new(Kind::Interrupted, error),

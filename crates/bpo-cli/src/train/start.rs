@@ -47,7 +47,8 @@ impl Start {
         // A journal is made by being opened: not every kind of run has one.
         let has_records = folder.join(JOURNAL).exists() && !dir.journal()?.is_empty();
         let has_begun = dir.is_finished() || has_records || has_checkpoints(folder);
-        if let (true, Some(bytes)) = (has_begun, dir.read(RECIPE)?) {
+        if has_begun {
+            let bytes = dir.read(RECIPE)?.ok_or_else(|| missing(&folder.join(RECIPE)))?;
             let differences = differences(&table(&folder.join(RECIPE), &bytes)?, &recipe);
             if !differences.is_empty() {
                 return Err(bpo_train::Error::RecipeChanged { path: folder.to_path_buf(), differences }.into());
@@ -59,8 +60,9 @@ impl Start {
     /// Writes recipe and inputs down, once both are known to be good; a run that began with other inputs
     /// is refused, one line for each.
     pub fn settle(&self, inputs: &Identity) -> Result<(), Failure> {
-        if let (true, Some(bytes)) = (self.has_begun, self.dir.read(INPUTS)?) {
+        if self.has_begun {
             let path = self.dir.path().join(INPUTS);
+            let bytes = self.dir.read(INPUTS)?.ok_or_else(|| missing(&path))?;
             let old: BTreeMap<String, String> = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, &e))?;
             let changed = inputs.changes_since(&old);
             if !changed.is_empty() {
@@ -85,6 +87,14 @@ fn has_checkpoints(folder: &Path) -> bool {
 fn table(path: &Path, bytes: &[u8]) -> Result<toml::Table, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|error| damaged(path, &error))?;
     text.parse().map_err(|error: toml::de::Error| damaged(path, &error.message()))
+}
+
+/// Both are written before anything else of a run.
+fn missing(path: &Path) -> Failure {
+    Failure::message(
+        Kind::Run,
+        format!("{} is missing, and with it what this run was started with; use another --run-dir", path.display()),
+    )
 }
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Failure {
@@ -165,7 +175,8 @@ impl Identity {
         Ok(())
     }
 
-    /// What an annotator reads, where that is one file.
+    /// What an annotator reads: a lexicon, the files of a reward model, a program and those of its arguments that
+    /// are files. What a program reads of its own accord cannot be known here.
     pub fn annotator(&mut self, config: &AnnotatorConfig) -> Result<(), Failure> {
         match &config.kind {
             AnnotatorKind::Lexicon(lexicon) => match &lexicon.path {
@@ -175,8 +186,29 @@ impl Identity {
                     Ok(())
                 }
             },
+            AnnotatorKind::RewardModel(model) => self.annotator_folder(&model.path),
+            AnnotatorKind::Command(command) => {
+                let folder = command.cwd.as_deref().unwrap_or(Path::new("."));
+                let files = command.program.iter().enumerate().map(|(at, word)| (at, folder.join(word)));
+                files
+                    .filter(|(_, path)| path.is_file())
+                    .try_for_each(|(at, path)| self.file(&format!("annotator program[{at}]"), &path))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Configuration, tokenizer and weights of a model that judges.
+    fn annotator_folder(&mut self, folder: &Path) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| io_failure(folder, &error);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let is_read = path.extension().is_some_and(|of| of == "json" || of == "safetensors" || of == "jinja");
+            if is_read && path.is_file() {
+                self.file(&format!("annotator {}", name(&path)), &path)?;
+            }
+        }
+        Ok(())
     }
 
     /// One file, read in pieces.

@@ -1,35 +1,30 @@
 //! What a run tells, as bars and lines; and Ctrl-C.
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-use bpo_train::{Observer, Stage};
+use bpo_train::{Interrupt, Observer, Stage};
 use serde_json::{Map, Value};
 
 use crate::progress::{self, Progress};
 
-/// Shows a run's progress and listens for Ctrl-C: the first ends the run after the stage, with a
+/// Shows a run's progress and listens for Ctrl-C and SIGTERM: the first ends the run after the stage, with a
 /// checkpoint; the second leaves at once.
 pub struct Watch {
     progress: Progress,
     steps: Option<progress::Stage>,
     stage: Option<progress::Stage>,
-    interrupted: Arc<AtomicBool>,
+    interrupt: Interrupt,
 }
 
 impl Watch {
     /// Takes over Ctrl-C.
     pub fn new(progress: Progress, device: &str) -> Self {
         let watch = Self::without_handler(progress, device);
-        let flag = Arc::clone(&watch.interrupted);
+        let interrupt = watch.interrupt.clone();
         let teller = watch.progress.clone();
         // Another handler can only be there in a test; then Ctrl-C keeps its default.
         let _ = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
+            if interrupt.ask() {
                 std::process::exit(130);
             }
-            teller.say("stopping after this step; once more to leave at once (the run can be continued either way)");
+            teller.say("stopping after this stage; once more to leave at once (the run can be continued either way)");
         });
         watch
     }
@@ -37,7 +32,7 @@ impl Watch {
     /// Leaves Ctrl-C alone: it ends the program, which has nothing to lose.
     pub fn without_handler(progress: Progress, device: &str) -> Self {
         progress.say(&format!("device: {device}"));
-        Self { progress, steps: None, stage: None, interrupted: Arc::default() }
+        Self { progress, steps: None, stage: None, interrupt: Interrupt::default() }
     }
 
     /// Takes the bars away.
@@ -91,6 +86,6 @@ impl Observer for Watch {
     }
 
     fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::SeqCst)
+        self.interrupt.is_asked()
     }
 }

@@ -3,9 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::check_names;
-use crate::Error;
-
 /// The manifest's name in its set.
 pub(super) const FILE: &str = "manifest.json";
 /// The version of the layout.
@@ -19,6 +16,13 @@ pub(super) struct Entry {
     pub length: u64,
     /// BLAKE3, in lower-case hexadecimal digits.
     pub blake3: String,
+}
+
+impl Entry {
+    /// Of a file with this content.
+    pub fn new(name: &str, length: u64, hash: &blake3::Hash) -> Self {
+        Self { name: name.to_owned(), length, blake3: hash.to_hex().to_string() }
+    }
 }
 
 /// The content of `manifest.json`.
@@ -41,15 +45,9 @@ pub(super) enum Found {
 }
 
 impl Manifest {
-    /// Describes files; refuses names that cannot be in a set.
-    pub fn of(step: u64, files: &[(&str, &[u8])]) -> Result<Self, Error> {
-        check_names(files)?;
-        let entry = |(name, bytes): &(&str, &[u8])| Entry {
-            name: (*name).to_owned(),
-            length: bytes.len() as u64,
-            blake3: blake3::hash(bytes).to_hex().to_string(),
-        };
-        Ok(Self { format: FORMAT, step, files: files.iter().map(entry).collect() })
+    /// Of a set without files.
+    pub fn new(step: u64) -> Self {
+        Self { format: FORMAT, step, files: Vec::new() }
     }
 
     /// The manifest with its seal.
@@ -95,7 +93,8 @@ mod tests {
     use super::*;
 
     fn sample() -> Manifest {
-        Manifest::of(12, &[("a.bin", b"abc"), ("b.json", b"")]).unwrap()
+        let entry = |name, bytes: &[u8]| Entry::new(name, bytes.len() as u64, &blake3::hash(bytes));
+        Manifest { files: vec![entry("a.bin", b"abc"), entry("b.json", b"")], ..Manifest::new(12) }
     }
 
     #[test]
@@ -124,14 +123,5 @@ mod tests {
         let mut newer = sample();
         newer.format = 2;
         assert!(matches!(Manifest::read(&newer.to_json()), Found::OtherFormat(2)));
-    }
-
-    #[test]
-    fn names_that_cannot_be_in_a_set_are_refused() {
-        for name in ["../a", "a/b", "", ".a", FILE] {
-            assert!(Manifest::of(1, &[(name, b"")]).is_err(), "{name}");
-        }
-        let twice = Manifest::of(1, &[("a", b""), ("a", b"")]);
-        assert!(matches!(twice, Err(Error::CheckpointTwice { .. })));
     }
 }

@@ -6,16 +6,18 @@
 
 mod manifest;
 mod set;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use set::Checkpoint;
+pub use writer::{FileWriter, SetWriter};
 
+use crate::Error;
+use crate::io::{self, Io};
 use crate::lock::Lock;
-use crate::{Error, io, name};
-use manifest::Manifest;
 use set::{Fault, verify};
 
 /// The folder of the checkpoints of a run.
@@ -47,6 +49,7 @@ pub struct Quarantined {
 /// The checkpoints of a run.
 #[derive(Debug)]
 pub struct Checkpoints {
+    io: Io,
     folder: PathBuf,
     quarantine: PathBuf,
     keep: usize,
@@ -58,8 +61,9 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     /// Opens the checkpoints of a run and clears away what a crash left unfinished.
-    pub(crate) fn open(run: &Path, lock: &Arc<Lock>) -> Result<Self, Error> {
+    pub(crate) fn open(io: &Io, run: &Path, lock: &Arc<Lock>) -> Result<Self, Error> {
         let checkpoints = Self {
+            io: io.clone(),
             folder: run.join(FOLDER),
             quarantine: run.join(QUARANTINE),
             keep: FEWEST,
@@ -67,7 +71,8 @@ impl Checkpoints {
             quarantined: Vec::new(),
             _lock: Arc::clone(lock),
         };
-        io::create_folder(&checkpoints.folder)?;
+        io.create_folder(&checkpoints.folder)?;
+        io.sync_folder(Some(&checkpoints.folder))?;
         checkpoints.recover()?;
         Ok(checkpoints)
     }
@@ -87,7 +92,7 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`].
     pub fn steps(&self) -> Result<Vec<u64>, Error> {
-        let names = io::names(&self.folder)?;
+        let names = self.io.names(&self.folder)?;
         let mut steps: Vec<u64> = names.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable_by(|one, other| other.cmp(one));
         Ok(steps)
@@ -99,20 +104,47 @@ impl Checkpoints {
     /// # Errors
     /// [`Error::Io`], [`Error::Name`] and [`Error::CheckpointTwice`].
     pub fn save(&mut self, step: u64, files: &[(&str, &[u8])]) -> Result<(), Error> {
-        let manifest = Manifest::of(step, files)?;
+        self.save_in_pieces(step, |set| files.iter().try_for_each(|(name, bytes)| set.file(name, bytes)))
+    }
+
+    /// [`Checkpoints::save`] of files that `write` hands over one by one and piece by piece, so that a set need not fit
+    /// into memory.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoints::save`] and those of `write`.
+    pub fn save_in_pieces<E: From<Error>>(
+        &mut self,
+        step: u64,
+        write: impl FnOnce(&mut SetWriter<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let building = self.hidden(BUILDING, step);
-        let saved = build(&building, &manifest, files).and_then(|()| self.place(&building, step));
+        let saved = self.built(step, &building, write);
         if saved.is_err() {
             // The error in hand says more than this one could.
-            let _ = io::remove_folder(&building);
+            let _ = self.io.remove_folder(&building);
         }
         saved?;
         self.intact.insert(step);
-        self.retire(step)
+        Ok(self.retire(step)?)
     }
 
-    /// The newest intact checkpoint. Damaged ones are moved to quarantine on the way;
-    /// `None` means that there never was one.
+    /// Builds a set under a hidden name, its manifest last, and moves it into place.
+    fn built<E: From<Error>>(
+        &self,
+        step: u64,
+        building: &Path,
+        write: impl FnOnce(&mut SetWriter<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.io.remove_folder(building)?;
+        self.io.create_folder(building)?;
+        let mut set = SetWriter::new(&self.io, building, step);
+        write(&mut set)?;
+        set.seal()?;
+        Ok(self.place(building, step)?)
+    }
+
+    /// The newest intact checkpoint. Damaged ones are moved to quarantine on the way, and sets older than the newest
+    /// intact ones are deleted; `None` means that there never was one.
     ///
     /// # Errors
     /// [`Error::NoIntactCheckpoint`] when checkpoints existed and none is intact, be it now or
@@ -121,10 +153,12 @@ impl Checkpoints {
     pub fn latest(&mut self) -> Result<Option<Checkpoint>, Error> {
         for step in self.steps()? {
             if let Some(checkpoint) = self.intact(step)? {
+                // A save that was cut short may have left sets that it would have let go.
+                self.retire(step)?;
                 return Ok(Some(checkpoint));
             }
         }
-        let ever = io::names(&self.quarantine)?;
+        let ever = self.io.names(&self.quarantine)?;
         match ever.iter().any(|name| name.starts_with("step-")) {
             true => Err(Error::NoIntactCheckpoint { path: self.folder.clone(), quarantine: self.quarantine.clone() }),
             false => Ok(None),
@@ -133,7 +167,7 @@ impl Checkpoints {
 
     /// The set of a step, verified; `None` once it is in quarantine.
     fn intact(&mut self, step: u64) -> Result<Option<Checkpoint>, Error> {
-        match verify(&self.place_of(step), step) {
+        match verify(&self.io, &self.place_of(step), step) {
             Ok(checkpoint) => {
                 self.intact.insert(step);
                 Ok(Some(checkpoint))
@@ -145,9 +179,9 @@ impl Checkpoints {
 
     fn isolate(&mut self, step: u64, reason: String) -> Result<(), Error> {
         self.intact.remove(&step);
-        io::create_folder(&self.quarantine)?;
+        self.io.create_folder(&self.quarantine)?;
         let path = self.free_cell(step);
-        io::rename(&self.place_of(step), &path)?;
+        self.io.rename(&self.place_of(step), &path)?;
         self.quarantined.push(Quarantined { step, path, reason });
         Ok(())
     }
@@ -167,13 +201,13 @@ impl Checkpoints {
     fn place(&self, building: &Path, step: u64) -> Result<(), Error> {
         let place = self.place_of(step);
         if !io::exists(&place) {
-            return io::rename(building, &place);
+            return self.io.rename(building, &place);
         }
         let replaced = self.hidden(REPLACED, step);
-        io::remove_folder(&replaced)?;
-        io::rename(&place, &replaced)?;
-        io::rename(building, &place)?;
-        io::remove_folder(&replaced)
+        self.io.remove_folder(&replaced)?;
+        self.io.rename(&place, &replaced)?;
+        self.io.rename(building, &place)?;
+        self.io.remove_folder(&replaced)
     }
 
     /// Deletes the sets older than the newest intact ones, but never the one just saved.
@@ -182,10 +216,10 @@ impl Checkpoints {
         for step in self.steps()? {
             if kept >= self.keep && step != saved {
                 let doomed = self.hidden(DOOMED, step);
-                io::remove_folder(&doomed)?;
-                io::rename(&self.place_of(step), &doomed)?;
+                self.io.remove_folder(&doomed)?;
+                self.io.rename(&self.place_of(step), &doomed)?;
                 self.intact.remove(&step);
-                io::remove_folder(&doomed)?;
+                self.io.remove_folder(&doomed)?;
             } else if self.intact.contains(&step) || self.intact(step)?.is_some() {
                 kept += 1;
             }
@@ -196,15 +230,15 @@ impl Checkpoints {
     /// Clears away what a crash left: unfinished sets go, a replaced set comes back if its
     /// successor did not arrive.
     fn recover(&self) -> Result<(), Error> {
-        for name in io::names(&self.folder)? {
+        for name in self.io.names(&self.folder)? {
             let path = self.folder.join(&name);
             if name.starts_with(BUILDING) || name.starts_with(DOOMED) {
-                io::remove_folder(&path)?;
+                self.io.remove_folder(&path)?;
             } else if let Some(original) = name.strip_prefix(REPLACED) {
                 let place = self.folder.join(original);
                 match io::exists(&place) {
-                    true => io::remove_folder(&path)?,
-                    false => io::rename(&path, &place)?,
+                    true => self.io.remove_folder(&path)?,
+                    false => self.io.rename(&path, &place)?,
                 }
             }
         }
@@ -220,17 +254,6 @@ impl Checkpoints {
     }
 }
 
-/// Writes a set under a hidden name, its manifest last.
-fn build(folder: &Path, manifest: &Manifest, files: &[(&str, &[u8])]) -> Result<(), Error> {
-    io::remove_folder(folder)?;
-    io::create_folder(folder)?;
-    for (name, bytes) in files {
-        io::write_new(&folder.join(name), bytes)?;
-    }
-    io::write_new(&folder.join(manifest::FILE), &manifest.to_json())?;
-    io::sync_folder(Some(folder))
-}
-
 fn name_of(step: u64) -> String {
     format!("step-{step:08}")
 }
@@ -239,21 +262,6 @@ fn name_of(step: u64) -> String {
 fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("step-")?.parse().ok()?;
     (name_of(step) == name).then_some(step)
-}
-
-/// Refuses names that leave the folder, that are reserved, or that appear twice.
-fn check_names(files: &[(&str, &[u8])]) -> Result<(), Error> {
-    let mut seen = BTreeSet::new();
-    for (file, _) in files {
-        name::single(file)?;
-        if *file == manifest::FILE {
-            return Err(name::refused(file, "the manifest is written by the store"));
-        }
-        if !seen.insert(*file) {
-            return Err(Error::CheckpointTwice { name: (*file).to_owned() });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

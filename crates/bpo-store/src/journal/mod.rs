@@ -16,10 +16,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Error;
 use crate::finite::first_not_finite;
-use crate::io::GrowingFile;
+use crate::io::{self, GrowingFile, Io};
 use crate::lock::Lock;
-use crate::{Error, io};
 use record::{FILE_HEADER, encode};
 use scan::{Scan, Span};
 
@@ -47,8 +47,8 @@ impl Journal {
     ///
     /// A last record that is complete but damaged is cut too: recomputing it is safe whether or
     /// not a checkpoint has gone past it, since a run replays only what is younger.
-    pub(crate) fn open(path: &Path, lock: &Arc<Lock>) -> Result<Self, Error> {
-        let mut file = GrowingFile::open(path)?;
+    pub(crate) fn open(io: &Io, path: &Path, lock: &Arc<Lock>) -> Result<Self, Error> {
+        let mut file = GrowingFile::open(io, path)?;
         prepare(&mut file)?;
         let Scan { index, end } = scan::scan(&mut file)?;
         let torn = (end < file.end()).then(|| TornTail { offset: end, bytes: file.end() - end });
@@ -169,8 +169,9 @@ fn prepare(file: &mut GrowingFile) -> Result<(), Error> {
     if found == FILE_HEADER {
         return Ok(());
     }
-    if file.end() < FILE_HEADER.len() as u64 && FILE_HEADER.starts_with(&found) {
-        // A crash while the file was created.
+    let is_unfinished = found.iter().zip(FILE_HEADER).all(|(found, meant)| found == meant || *found == 0);
+    if file.end() <= FILE_HEADER.len() as u64 && is_unfinished {
+        // A crash while the file was created: bytes that did not reach the disk are zeros.
         file.cut(0)?;
         return file.append(FILE_HEADER).map(|_| ());
     }
@@ -196,11 +197,11 @@ fn unfit(action: &'static str, step: u64, kind: &str, source: serde_json::Error)
 pub(crate) const FILE: &str = "journal.bin";
 
 /// Opens the journal of a run.
-pub(crate) fn open(run: &Path, lock: &Arc<Lock>) -> Result<Journal, Error> {
+pub(crate) fn open(io: &Io, run: &Path, lock: &Arc<Lock>) -> Result<Journal, Error> {
     let path = run.join(FILE);
     match io::exists(&path) && !io::is_plain_file(&path) {
         true => Err(Error::JournalFormat { path }),
-        false => Journal::open(&path, lock),
+        false => Journal::open(io, &path, lock),
     }
 }
 

@@ -14,8 +14,8 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let lock = Arc::new(Lock::take(folder.path()).unwrap());
+        let folder = crate::scratch::folder();
+        let lock = Arc::new(Lock::take(&Io::real(), folder.path()).unwrap());
         Self { folder, lock }
     }
 
@@ -24,7 +24,7 @@ impl Run {
     }
 
     fn open(&self) -> Result<Journal, Error> {
-        open(self.folder.path(), &self.lock)
+        open(&Io::real(), self.folder.path(), &self.lock)
     }
 
     /// Writes a journal and returns its bytes and the offset of each record.
@@ -140,6 +140,9 @@ fn a_file_that_is_no_journal_is_left_alone() {
         fs::write(run.path(), &FILE_HEADER[..length]).unwrap();
         assert!(run.open().unwrap().is_empty());
         assert_eq!(fs::read(run.path()).unwrap(), FILE_HEADER);
+        // After a power failure.
+        fs::write(run.path(), [&FILE_HEADER[..length], &[0; 8][length..]].concat()).unwrap();
+        assert!(run.open().unwrap().is_empty());
     }
 }
 

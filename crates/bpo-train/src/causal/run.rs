@@ -66,6 +66,7 @@ pub fn causal(
 
 pub(super) struct Run<'a> {
     pub(super) recipe: &'a CausalRecipe,
+    pub(super) dir: &'a RunDir,
     pub(super) shared: Recipe,
     pub(super) base: Decoder,
     base_name: String,
@@ -92,7 +93,7 @@ impl<'a> Run<'a> {
     fn open(
         recipe: &'a CausalRecipe,
         inputs: CausalInputs,
-        dir: &RunDir,
+        dir: &'a RunDir,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let CausalInputs { base, base_name, adapter, tokenizer, rows, references, mut annotator, companions } = inputs;
@@ -122,6 +123,7 @@ impl<'a> Run<'a> {
             rate: shared.rate(total),
             order: PromptOrder::new(texts.len(), recipe.seed),
             recipe,
+            dir,
             shared,
             base,
             base_name,

@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Item, joined, losses::Batch, run::Run, split};
 use crate::{
-    CausalEstimator, CausalForm, Error, Gradients, Observer, Sample, Stage, collect, evaluate::pack, run::mixed,
+    CausalEstimator, CausalForm, Error, Gradients, Observer, Sample, Stage, collect,
+    evaluate::pack,
+    numerics::{Rows, not_finite},
+    run::mixed,
 };
 
 /// The loss at some weights, and what follows from it.
@@ -47,7 +50,11 @@ impl Run<'_> {
         }
         observer.end();
         let rate = self.rate.at(step);
-        let norms = self.state.ensemble.update(&[gradients], rate).map_err(|what| non_finite(step, what, items))?;
+        let norms = self
+            .state
+            .ensemble
+            .update(&[gradients], rate)
+            .map_err(|what| not_finite(self.dir, step, what, rows(items)))?;
         let norm: f64 = norms.iter().sum();
         metrics.insert("grad_norm".into(), json!(norm));
         metrics.insert("learning_rate".into(), json!(rate));
@@ -81,7 +88,7 @@ impl Run<'_> {
         let losses = batch.losses(self.recipe, (&texts, &samples), &self.base.device())?;
         let slopes = joined(items, &losses);
         if !losses.value.is_finite() || !slopes.iter().all(|slope| slope.is_finite()) {
-            return Err(non_finite(step, "the loss", items));
+            return Err(not_finite(self.dir, step, "the loss", rows(items)));
         }
         Ok(Estimate { loss: losses.value, scores: texts, slopes })
     }
@@ -152,7 +159,11 @@ impl Run<'_> {
     }
 }
 
-fn non_finite(step: u64, what: &str, items: &[Item<'_>]) -> Error {
-    let prompts = items.iter().map(|item| item.text.prompt.id).collect();
-    Error::NonFinite { step, what: what.into(), prompts }
+/// A batch by the ids of its prompts.
+fn rows(items: &[Item<'_>]) -> Rows {
+    let row = |item: &Item<'_>| {
+        let (id, outcome) = (item.text.prompt.id, item.text.outcome);
+        (id, json!({"prompt": id, "text": item.text.prompt.text, "row": item.index, "outcome": outcome}))
+    };
+    items.iter().map(row).collect()
 }

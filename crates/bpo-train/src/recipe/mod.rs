@@ -342,6 +342,11 @@ impl Recipe {
         }
     }
 
+    /// Whether steps leave completions and verdicts in the journal: pairs of a file do not.
+    pub(crate) fn records_steps(&self) -> bool {
+        self.pairs.is_none() || self.selm_alpha.is_some()
+    }
+
     /// Prompts, and so pairs at most, per step.
     pub fn prompts_per_step(&self) -> usize {
         self.per_device_train_batch_size * self.gradient_accumulation_steps

@@ -1,10 +1,9 @@
 //! Evaluations along a run, its report, and what it leaves behind.
 use bpo_sampler::GenerateConfig;
-use bpo_store::RunDir;
 
-use super::Run;
+use super::{Run, gather::traced};
 use crate::{
-    CurvePoint, Error, Evaluation, Evaluator, Interval, Observer, Report, SamplePair, bootstrap_mean,
+    CurvePoint, Error, Evaluation, Evaluator, Interval, Observer, Report, SamplePair, TrainPrompt, bootstrap_mean,
     evaluate::{win_rate, wins_by_score},
     export::export,
 };
@@ -40,13 +39,15 @@ impl Run<'_> {
             seed: self.recipe.seed,
         };
         let (annotator, base, initial) = (&mut self.annotator, &self.base, &self.initial);
-        let ensemble = &self.state.ensemble;
+        let (dir, ensemble) = (self.dir, &self.state.ensemble);
+        let prompts: Vec<&TrainPrompt> = self.eval.iter().map(|eval| &eval.prompt).collect();
         self.journal.once(step, kind, || {
             let start = initial.model(base)?;
-            if step == 0 {
-                return evaluator.evaluate(&start, None, annotator, observer);
-            }
-            evaluator.evaluate(&ensemble.policy()?.policy.model(base)?, Some(&start), annotator, observer)
+            let evaluated = match step {
+                0 => evaluator.evaluate(&start, None, annotator, observer),
+                _ => evaluator.evaluate(&ensemble.policy()?.policy.model(base)?, Some(&start), annotator, observer),
+            };
+            evaluated.map_err(|error| traced(error, dir, step, &prompts))
         })
     }
 
@@ -85,12 +86,11 @@ impl Run<'_> {
 
     pub(super) fn finish(
         &mut self,
-        dir: &RunDir,
         before: Evaluation,
         after: Evaluation,
         observer: &mut dyn Observer,
     ) -> Result<Report, Error> {
-        let curve = self.curve(&before, &after, observer)?;
+        let (dir, curve) = (self.dir, self.curve(&before, &after, observer)?);
         let policy = self.state.ensemble.policy()?.policy;
         let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
         if self.state.ensemble.members.len() > 1 {

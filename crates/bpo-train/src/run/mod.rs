@@ -16,6 +16,7 @@ use crate::{
     collect::{self, AbstainQuota, Collected, Pair},
     dataset::{Prepared, prepare},
     ensemble::{Ensemble, Member},
+    numerics::{self, not_finite},
     prospect,
     replay::Replay,
     state::{Snapshot, State},
@@ -59,7 +60,7 @@ pub enum Outcome {
 pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Outcome, Error> {
     recipe.validate()?;
     let mut run = Run::open(recipe, inputs, dir, observer)?;
-    match run.complete(dir, observer) {
+    match run.complete(observer) {
         Err(Error::Interrupted) => {
             run.state.save(&mut run.checkpoints)?;
             Ok(Outcome::Interrupted(run.state.step))
@@ -70,6 +71,7 @@ pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Obs
 
 struct Run<'a> {
     recipe: &'a Recipe,
+    dir: &'a RunDir,
     base: Decoder,
     base_name: String,
     companions: Vec<(String, Vec<u8>)>,
@@ -93,7 +95,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn open(recipe: &'a Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
+    fn open(recipe: &'a Recipe, inputs: Inputs, dir: &'a RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
         let Inputs { base, base_name, adapters, tokenizer, rows, references, mut annotator, companions } = inputs;
         let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let context = base.config().max_position_embeddings;
@@ -114,6 +116,7 @@ impl<'a> Run<'a> {
             None => start,
         };
         let mut journal = dir.journal()?;
+        collect::check_reach(&journal, state.step, dir.path(), recipe.records_steps())?;
         if state.step > 0 || !journal.is_empty() {
             observer.note(&format!("continuing after step {} of {total}", state.step));
         }
@@ -130,6 +133,7 @@ impl<'a> Run<'a> {
             rate: recipe.rate(total),
             order: bpo_data::PromptOrder::new(prompts.len(), recipe.seed),
             recipe,
+            dir,
             base,
             base_name,
             companions,
@@ -150,7 +154,7 @@ impl<'a> Run<'a> {
     }
 
     /// All that is left: the steps between two evaluations.
-    fn complete(&mut self, dir: &RunDir, observer: &mut dyn Observer) -> Result<Report, Error> {
+    fn complete(&mut self, observer: &mut dyn Observer) -> Result<Report, Error> {
         let before = self.evaluation(0, "eval/start", observer)?;
         while self.state.step < self.total {
             if observer.interrupted() {
@@ -159,7 +163,7 @@ impl<'a> Run<'a> {
             if self.is_evaluated(self.state.step) {
                 self.evaluation(self.state.step, "eval/between", observer)?;
             }
-            let metrics = self.step(observer)?;
+            let metrics = self.whole_step(observer)?;
             self.metrics.append(&Value::Object(metrics.clone()))?;
             observer.step(self.state.step, self.total, &metrics);
             if self.state.step.is_multiple_of(self.recipe.save_steps) || self.state.step == self.total {
@@ -167,7 +171,17 @@ impl<'a> Run<'a> {
             }
         }
         let after = self.evaluation(self.total, "eval/end", observer)?;
-        self.finish(dir, before, after, observer)
+        self.finish(before, after, observer)
+    }
+
+    /// A step, or the state before it: an interrupted one is resumed from its beginning, its records being kept.
+    fn whole_step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
+        let before = self.state.clone();
+        let done = self.step(observer);
+        if let Err(Error::Interrupted) = done {
+            self.state = before;
+        }
+        done
     }
 
     /// Online BPO (Xu et al. 2024, arXiv:2406.12168, Algorithm 1). One step, one line per stage.
@@ -266,8 +280,8 @@ impl<'a> Run<'a> {
         for (index, member) in members.iter().enumerate() {
             let seed = |batch: u64| mixed(self.recipe.seed, step, batch ^ ((index as u64) << 32));
             let each = |batch: &Batch<'_>, scored: &Scored, losses: &Losses| {
-                if !losses.are_finite() {
-                    return Err(non_finite(step, "the loss", batch.pairs));
+                if let Some((what, rows)) = numerics::found(batch.pairs, scored, &batch.reference, losses) {
+                    return Err(not_finite(self.dir, step, what, rows));
                 }
                 let fresh = exact && batch.pairs.iter().all(|pair| pair.at == step);
                 trained.add(index, scored, losses, self.recipe.beta, batch.sampled.as_deref().filter(|_| fresh));
@@ -280,8 +294,8 @@ impl<'a> Run<'a> {
         }
         observer.end();
         let updating = Instant::now();
-        let norms =
-            self.state.ensemble.update(&gradients, trained.rate).map_err(|what| non_finite(step, what, pairs))?;
+        let updated = self.state.ensemble.update(&gradients, trained.rate);
+        let norms = updated.map_err(|what| not_finite(self.dir, step, what, numerics::of_pairs(pairs)))?;
         trained.grad_norm = norms.iter().sum::<f64>() / norms.len() as f64;
         trained.optimizer_seconds = updating.elapsed().as_secs_f64();
         Ok(trained)
@@ -354,11 +368,6 @@ fn refuse_another_shape(recipe: &Recipe, adapter: &Adapter) -> Result<(), Error>
         Some((key, _)) => Err(Error::Recipe(format!("{key} has no effect: the adapter it starts from has its own"))),
         None => Ok(()),
     }
-}
-
-fn non_finite(step: u64, what: &str, pairs: &[Pair<'_>]) -> Error {
-    let prompts = pairs.iter().map(|pair| pair.prompt.id).collect();
-    Error::NonFinite { step, what: what.into(), prompts }
 }
 
 /// One number of three (SplitMix64's finaliser).

@@ -5,7 +5,10 @@ use bpo_annotate::TieRule;
 use bpo_model::AdapterMerge;
 use bpo_sampler::PairSelection;
 use bpo_store::RunDir;
-use bpo_train::{CollectionPhases, FDivergenceType, Inputs, Outcome, Recipe, Reference, Silent, run};
+use bpo_train::{
+    CollectionPhases, FDivergenceType, Inputs, Interrupt, Observer, Outcome, Recipe, Reference, Silent, Stage, run,
+};
+use serde_json::{Map, Value};
 
 use crate::{
     runs::Until,
@@ -165,4 +168,64 @@ fn losses_of_every_shape_end_in_the_same_bytes() {
         of_prompts("LD-DPO", Recipe { ld_alpha: Some(0.3), ..short() }),
         of_prompts("forward KL", Recipe { f_divergence_type: forward_kl, ..short() }),
     ]);
+}
+
+/// Asks for an end as the `wanted`th stage of a run begins.
+struct Asking {
+    interrupt: Interrupt,
+    wanted: usize,
+    begun: usize,
+}
+
+impl Observer for Asking {
+    fn begin(&mut self, _: Stage, _: u64) {
+        if self.begun == self.wanted {
+            self.interrupt.ask();
+        }
+        self.begun += 1;
+    }
+    fn advance(&mut self, _: u64) {}
+    fn end(&mut self) {}
+    fn step(&mut self, _: u64, _: u64, _: &Map<String, Value>) {}
+    fn note(&mut self, _: &str) {}
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_asked()
+    }
+}
+
+/// A step that is left between two of its stages is resumed from its beginning: whatever it had refreshed or moved, it
+/// refreshes and moves once.
+#[test]
+fn interrupted_in_every_stage_runs_end_in_the_same_bytes() {
+    let ema = Recipe { reference: Reference::Ema, ref_model_mixup_alpha: 0.3, ref_model_sync_steps: 1, ..short() };
+    let optune = Recipe { regenerate_fraction: 0.4, eval_size: 0, ..short() };
+    let kinds = [
+        of_prompts("on-policy", Recipe { collection_phases: CollectionPhases::EveryStep, eval_steps: 3, ..short() }),
+        of_prompts("ema of an ensemble", Recipe { ensemble_size: 2, ..ema }),
+        Kind { name: "OPTune", recipe: optune, inputs: || few(12) },
+    ];
+    each(&kinds, |kind| {
+        let dir = tempfile::tempdir().unwrap();
+        run(&kind.recipe, (kind.inputs)(), &RunDir::open(dir.path()).unwrap(), &mut Silent).unwrap();
+        let whole = outcome(dir.path());
+        for wanted in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let mut asking = Asking { interrupt: Interrupt::default(), wanted, begun: 0 };
+            let ended = {
+                let dir = RunDir::open(dir.path()).unwrap();
+                run(&kind.recipe, (kind.inputs)(), &dir, &mut asking).unwrap()
+            };
+            if !asking.interrupt.is_asked() {
+                assert!(wanted > 20 && matches!(ended, Outcome::Finished(_)), "{}: {wanted} stages", kind.name);
+                break;
+            }
+            // Nothing is asked after the last stage of all.
+            if matches!(ended, Outcome::Interrupted(_)) {
+                let dir = RunDir::open(dir.path()).unwrap();
+                let again = run(&kind.recipe, (kind.inputs)(), &dir, &mut Silent).unwrap();
+                assert!(matches!(again, Outcome::Finished(_)));
+            }
+            assert!(outcome(dir.path()) == whole, "{}: interrupted in stage {wanted}", kind.name);
+        }
+    });
 }

@@ -1,0 +1,11 @@
+//! Whole runs of the real binary on the real tiny model, killed, interrupted, starved and misled.
+//! `docs/reliability.md` says which promise each test is of; `BPO_FAULTS=10` asks for ten times as many faults.
+mod damage;
+mod disk;
+mod inputs;
+mod kills;
+mod numbers;
+mod run;
+#[cfg(unix)]
+mod signals;
+mod steps;
