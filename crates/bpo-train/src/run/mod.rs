@@ -174,12 +174,14 @@ impl<'a> Run<'a> {
         self.finish(before, after, observer)
     }
 
-    /// A step, or the state before it: an interrupted one is resumed from its beginning, its records being kept.
+    /// A step, or the state before it: an interrupted one is resumed from its beginning, its records being kept. What
+    /// it changes up to the last place where it can be interrupted are the snapshots; the policy and its optimiser,
+    /// which are larger, are not held a second time.
     fn whole_step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
-        let before = self.state.clone();
+        let before = (self.state.behaviour.clone(), self.state.reference.clone());
         let done = self.step(observer);
         if let Err(Error::Interrupted) = done {
-            self.state = before;
+            (self.state.behaviour, self.state.reference) = before;
         }
         done
     }
