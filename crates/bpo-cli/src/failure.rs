@@ -18,7 +18,7 @@ pub enum Kind {
     Usage = 2,
     /// A model, an adapter or data.
     Input = 3,
-    /// The run directory.
+    /// The run directory, or another place that cannot be written to.
     Run = 4,
     /// The annotator.
     Annotator = 5,

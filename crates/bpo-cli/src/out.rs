@@ -38,7 +38,7 @@ impl Out {
 }
 
 fn failed(error: io::Error) -> Failure {
-    let kind = if error.kind() == ErrorKind::BrokenPipe { Kind::ClosedOutput } else { Kind::Internal };
+    let kind = if error.kind() == ErrorKind::BrokenPipe { Kind::ClosedOutput } else { Kind::Run };
     Failure::new(kind, error).context("cannot write to standard output")
 }
 
