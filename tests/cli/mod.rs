@@ -10,5 +10,8 @@ mod inspect;
 mod merge;
 mod recipes;
 mod score;
+#[path = "../../crates/bpo-annotate/tests/services/server.rs"]
+mod server;
+mod services;
 mod train;
 mod usage;

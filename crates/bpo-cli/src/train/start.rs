@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use bpo_annotate::{AnnotatorConfig, AnnotatorKind};
+use bpo_annotate::{AnnotatorConfig, ServiceConfig};
 use bpo_store::RunDir;
 use serde::Serialize;
 
@@ -93,13 +93,24 @@ fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Failure {
 
 /// One line per key that two recipes disagree on.
 fn differences(old: &toml::Table, new: &str) -> Vec<String> {
-    let new: toml::Table = new.parse().unwrap_or_default();
+    let mut new: toml::Table = new.parse().unwrap_or_default();
+    let mut old = old.clone();
+    [&mut old, &mut new].into_iter().filter_map(|table| table.get_mut("annotator")).for_each(drop_service_keys);
     let show = |value: Option<&toml::Value>| value.map_or_else(|| "(not set)".to_string(), ToString::to_string);
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     keys.into_iter()
         .filter(|key| old.get(*key) != new.get(*key))
         .map(|key| format!("  {key}: {} there, {} now", show(old.get(key)), show(new.get(key))))
         .collect()
+}
+
+/// How a service is asked may change between two starts of a run: a longer deadline, a larger budget.
+fn drop_service_keys(annotator: &mut toml::Value) {
+    let Some(table) = annotator.as_table_mut() else { return };
+    if matches!(table.get("kind").and_then(toml::Value::as_str), Some("chat" | "reward_endpoint")) {
+        table.retain(|key, _| !ServiceConfig::KEYS.contains(&key.as_str()));
+    }
+    table.get_mut("members").and_then(toml::Value::as_array_mut).into_iter().flatten().for_each(drop_service_keys);
 }
 
 /// What went into a run: the BLAKE3 hash of every file, by what it is, and the device.
@@ -165,18 +176,12 @@ impl Identity {
         Ok(())
     }
 
-    /// What an annotator reads, where that is one file.
+    /// The files that an annotator reads.
     pub fn annotator(&mut self, config: &AnnotatorConfig) -> Result<(), Failure> {
-        match &config.kind {
-            AnnotatorKind::Lexicon(lexicon) => match &lexicon.path {
-                Some(path) => self.file("annotator lexicon", path),
-                None => {
-                    self.bytes("annotator lexicon", embedded::LEXICON);
-                    Ok(())
-                }
-            },
-            _ => Ok(()),
+        if config.needs_embedded_lexicon() {
+            self.bytes("annotator lexicon", embedded::LEXICON);
         }
+        config.files().iter().try_for_each(|(what, path)| self.file(&format!("annotator {what}"), path))
     }
 
     /// One file, read in pieces.

@@ -99,12 +99,12 @@ impl Run<'_> {
             };
             let choices = judge.judge(&questions, observer)?;
             observer.end();
-            quota.count(&choices)?;
+            collect::count(quota, &choices)?;
             Ok(choices)
         });
         let choices = choices?;
         if !is_new {
-            self.quota.count(&choices)?;
+            collect::count(&mut self.quota, &choices)?;
         }
         Ok(choices)
     }

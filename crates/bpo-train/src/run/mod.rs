@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error, EvalPrompt, LearningRate, Observer, Recipe, Reference, RefreshSchedule, Report, Scored, Stage, TrainPrompt,
     TrainRows, Trainable,
-    collect::{self, AbstainQuota, Collected, Pair},
+    collect::{self, Collected, Pair},
     dataset::{Prepared, prepare},
     ensemble::{Ensemble, Member},
     prospect,
@@ -63,6 +63,11 @@ pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Obs
         Err(Error::Interrupted) => {
             run.state.save(&mut run.checkpoints)?;
             Ok(Outcome::Interrupted(run.state.step))
+        }
+        // An annotator that is mended later finds every step that was done before it failed.
+        Err(error @ (Error::Abstentions { .. } | Error::Annotator(_))) => {
+            run.state.save(&mut run.checkpoints)?;
+            Err(error)
         }
         done => Ok(Outcome::Finished(Box::new(done?))),
     }
@@ -122,7 +127,7 @@ impl<'a> Run<'a> {
         let slope = criterion.objective.slope_at_the_reference(&base.device())?;
         prospect::describe(recipe, &schedule, total, trainable, slope).iter().for_each(|line| observer.note(line));
         let replay = Replay::restored(recipe.regenerate_fraction, &schedule, &mut journal, state.step)?;
-        let quota = AbstainQuota::restored(&mut journal, state.step)?;
+        let quota = collect::restored_quota(&mut journal, state.step)?;
         let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
         Ok(Self {
             criterion,
@@ -172,9 +177,17 @@ impl<'a> Run<'a> {
     /// Online BPO (Xu et al. 2024, arXiv:2406.12168, Algorithm 1). One step, one line per stage.
     fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
         let (step, mut clock) = (self.state.step, Clock::default());
+        let before = self.state.clone(); // handles, not weights
         self.refresh(step)?; // behaviour ← policy, when the schedule says so
         let prompts = self.prompts_at(step);
-        let collected = self.collected(step, &prompts, &mut clock, observer)?; // sampled, judged, journalled
+        let collected = match self.collected(step, &prompts, &mut clock, observer) {
+            Ok(collected) => collected, // sampled, judged, journalled
+            Err(error) => {
+                self.state = before; // what is saved then is the end of the last step
+                return Err(error);
+            }
+        };
+        drop(before);
         let (pairs, dropped) = self.pairs(&prompts, &collected)?;
         let trained = self.train(step, &pairs, observer)?; // against the reference; one update
         clock.lap("time/train");
