@@ -10,6 +10,7 @@ mod inspect;
 mod merge;
 mod recipes;
 mod score;
+#[allow(dead_code, reason = "the faults are played in bpo-annotate")]
 #[path = "../../crates/bpo-annotate/tests/services/server.rs"]
 mod server;
 mod services;

@@ -108,7 +108,7 @@ fn differences(old: &toml::Table, new: &str) -> Vec<String> {
 fn drop_service_keys(annotator: &mut toml::Value) {
     let Some(table) = annotator.as_table_mut() else { return };
     if matches!(table.get("kind").and_then(toml::Value::as_str), Some("chat" | "reward_endpoint")) {
-        table.retain(|key, _| !ServiceConfig::KEYS.contains(&key.as_str()));
+        table.retain(|key, _| !ServiceConfig::KEYS.contains(&key));
     }
     table.get_mut("members").and_then(toml::Value::as_array_mut).into_iter().flatten().for_each(drop_service_keys);
 }

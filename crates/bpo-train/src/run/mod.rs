@@ -4,7 +4,7 @@ mod gather;
 
 use std::time::Instant;
 
-use bpo_annotate::Annotator;
+use bpo_annotate::{AbstainQuota, Annotator};
 use bpo_data::{ReferenceRow, Tokenizer};
 use bpo_model::{Adapter, Decoder};
 use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
