@@ -113,7 +113,7 @@ fn a_setting_that_cannot_work_exits_2_and_tells_no_secret() {
     };
     for (flag, words) in [
         ("http://ann:canary@localhost/v1".to_owned(), &["user name or a password"][..]),
-        (with("api_key", "'canary'"), &["`api_key`", "did you mean `api_key_env`?"]),
+        (with("api_key", "'canary'"), &["`api_key`", "api_key_env"]),
         (with("tries", "5"), &["`tries` is 5", "1 to 4"]),
         (with("timeout", "5"), &["`timeout`", "`timeout_s`"]),
         (with("scale", "[1, 5]"), &["`scale` has no effect"]),

@@ -170,7 +170,7 @@ impl<D: Dialogue> Work<'_, D> {
             let wrong = Abstention::Malformed(format!("{} answers to {count} questions", answers.len()));
             return vec![Err(wrong); count];
         }
-        let hide = |why: Abstention| why.map(|text| self.client.quoted(&text));
+        let hide = |why: Abstention| why.map(|text| self.client.quoted(text));
         answers.into_iter().map(|answer| answer.map_err(hide)).collect()
     }
 }

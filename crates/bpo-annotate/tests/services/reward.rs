@@ -69,7 +69,9 @@ fn every_form_of_reward_server_is_spoken() {
 
 #[test]
 fn a_score_that_is_none_or_belongs_to_nobody_abstains() {
-    let answers: [(&str, fn(usize) -> Vec<u8>); 9] = [
+    /// A body for so many items.
+    type Body = fn(usize) -> Vec<u8>;
+    let answers: [(&str, Body); 9] = [
         ("not_a_number", |count| format!("{{\"scores\": {:?}}}", vec![f64::NAN; count]).into_bytes()),
         ("not_a_number", |count| json!({"scores": vec![Value::Null; count]}).to_string().into_bytes()),
         ("not_a_number", |count| format!("{{\"scores\": [{}]}}", vec!["-Infinity"; count].join(",")).into_bytes()),
