@@ -91,7 +91,8 @@ fn a_service_that_cannot_judge_exits_5_and_shows_the_status_but_not_the_key() {
         let key = asked.head.lines().find_map(|line| line.split_once("Bearer ")).map_or("", |(_, key)| key.trim());
         Act::Json(401, json!({"error": {"message": format!("Incorrect API key provided: {key}")}}))
     };
-    let scripts: [(fn(&Asked) -> Act, &[&str]); 4] = [
+    type Script = fn(&Asked) -> Act;
+    let scripts: [(Script, &[&str]); 4] = [
         (echo, &["HTTP 401", "api_key_env", "****"]),
         (|_| Act::With(404, "x: y".into(), b"<html>no such page</html>".into()), &["HTTP 404", "no such page", "/v1"]),
         (|_| Act::With(200, "x: y".into(), b"<html>hello</html>".into()), &["no verdict at all", "HTTP 200", "hello"]),
