@@ -77,7 +77,7 @@ fn rows() -> Vec<Row> {
         (
             "a hang",
             |_| Act::Hang(Duration::from_millis(600)),
-            json!({"timeout_s": 0.05, "tries": 2}),
+            json!({"timeout_s": 0.1, "tries": 2}),
             Abstain("timed_out"),
             2,
         ),
@@ -161,7 +161,12 @@ fn no_fault_of_a_service_is_ever_a_label() {
                 scope.spawn(move || (lane..times).step_by(10).for_each(play));
             }
         });
-        assert_eq!(server.asked().len(), puts * QUESTIONS * times, "{name}: tries");
+        let (asked, most) = (server.asked().len(), puts * QUESTIONS * times);
+        match outcome {
+            // A busy server may not have read what its client has given up.
+            Outcome::Abstain("timed_out") => assert!(asked <= most && asked > most / 2, "{name}: {asked} tries"),
+            _ => assert_eq!(asked, most, "{name}: tries"),
+        }
     }
     eprintln!("{} scripts in {:?}", rows().len(), begun.elapsed());
 }

@@ -138,7 +138,8 @@ fn done(stream: &mut TcpStream, act: Act) -> bool {
 
 fn sent(stream: &mut TcpStream, status: u16, header: &str, body: &[u8]) -> bool {
     let head = format!("HTTP/1.1 {status} Said\r\n{header}\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).is_ok()
+    // In one piece: two wait for each other's acknowledgement.
+    stream.write_all(&[head.as_bytes(), body].concat()).is_ok()
 }
 
 /// A chat completion.
