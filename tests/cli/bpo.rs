@@ -54,6 +54,11 @@ pub fn bpo(args: &[&str]) -> Run {
     Run::of(command(args).output().expect("the binary starts"))
 }
 
+/// Runs the binary with more in its environment.
+pub fn bpo_with(environment: &[(&str, &str)], args: &[&str]) -> Run {
+    Run::of(command(args).envs(environment.iter().copied()).output().expect("the binary starts"))
+}
+
 /// Runs the binary with something on its standard input.
 pub fn bpo_reading(input: &str, args: &[&str]) -> Run {
     let mut command = command(args);

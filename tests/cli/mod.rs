@@ -11,5 +11,9 @@ mod merge;
 mod precision;
 mod recipes;
 mod score;
+#[allow(dead_code, reason = "the faults are played in bpo-annotate")]
+#[path = "../../crates/bpo-annotate/tests/services/server.rs"]
+mod server;
+mod services;
 mod train;
 mod usage;

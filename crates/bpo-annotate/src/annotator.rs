@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Comparison, Error, Judgement, PositionBias, Verdict};
+use crate::{Comparison, Error, Judgement, Statistics, Verdict};
 
 /// One prompt with one response.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,9 +39,9 @@ pub trait Annotator {
         None
     }
 
-    /// How far the verdicts so far followed the order of showing, when this was measured.
-    fn position_bias(&self) -> Option<PositionBias> {
-        None
+    /// What it did so far; empty where there is nothing to tell.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
     }
 }
 
@@ -58,8 +58,8 @@ impl<A: Annotator + ?Sized> Annotator for Box<A> {
         (**self).score(items)
     }
 
-    fn position_bias(&self) -> Option<PositionBias> {
-        (**self).position_bias()
+    fn statistics(&self) -> Statistics {
+        (**self).statistics()
     }
 }
 
@@ -104,8 +104,8 @@ impl<A: Annotator> Annotator for TieIdentical<A> {
         self.0.score(items)
     }
 
-    fn position_bias(&self) -> Option<PositionBias> {
-        self.0.position_bias()
+    fn statistics(&self) -> Statistics {
+        self.0.statistics()
     }
 }
 

@@ -2,23 +2,26 @@
 
 mod build;
 mod parse;
+mod remote;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use build::Parts;
+pub use remote::{CacheChoice, ChatConfig, RewardEndpointConfig, ServiceConfig};
 
-use crate::{Counting, Prefer, Sign, Unit};
+use crate::{Combine, Counting, Prefer, Sign, Unit};
 
-/// The `annotator` of a recipe: a string or a table.
+/// The `annotator` of a recipe: a string, a table, or a list of these.
 ///
-/// As a string: `"lexicon"`, `"length"`, the path of a `.txt` file (a lexicon), or the path of
-/// a folder (a reward model; anything else with a `/` in it). As a table:
+/// As a string: `"lexicon"`, `"length"`, the path of a `.txt` file (a lexicon), the address of an OpenAI-compatible
+/// server (`http://…`: a model there judges), or the path of a folder (a reward model; anything else with a `/` in
+/// it). A list is a panel that decides by majority. As a table:
 ///
 /// ```toml
 /// [annotator]
-/// kind = "command"                    # or lexicon, length, regex, reward_model
+/// kind = "command"                    # or lexicon, length, regex, reward_model, chat, reward_endpoint, panel
 /// program = ["python3", "judge.py"]
 /// mode = "compare"
 /// both_orders = true
@@ -32,6 +35,22 @@ pub struct AnnotatorConfig {
     pub kind: AnnotatorKind,
     /// Ask in both orders and let contradictions tie. Only for judges that compare.
     pub both_orders: bool,
+    /// Which response a judge that compares sees first; by default `random` for `chat` and `given` for `command`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// How a service is asked; for `chat` and `reward_endpoint`, and for nothing else.
+    #[serde(flatten)]
+    pub service: Option<ServiceConfig>,
+}
+
+/// Which of two responses is shown first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// A hash of the texts decides, so that the same pair is always shown the same way.
+    Random,
+    /// The one that was given first.
+    Given,
 }
 
 /// What judges, with the settings of its own.
@@ -49,6 +68,26 @@ pub enum AnnotatorKind {
     Command(CommandConfig),
     /// A local reward model.
     RewardModel(RewardModelConfig),
+    /// A language model behind HTTP.
+    Chat(ChatConfig),
+    /// A reward model behind HTTP.
+    RewardEndpoint(RewardEndpointConfig),
+    /// Several annotators.
+    Panel(PanelConfig),
+}
+
+/// Settings of a [`Panel`](crate::Panel).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PanelConfig {
+    /// How they decide; `majority` of the verdicts unless given.
+    #[serde(default)]
+    pub combine: Combine,
+    /// What each member weighs; the same for all unless given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f64>,
+    /// The annotators.
+    pub members: Vec<AnnotatorConfig>,
 }
 
 /// Settings of [`Lexicon`](crate::Lexicon).
@@ -132,7 +171,15 @@ pub struct RewardModelConfig {
 
 impl From<AnnotatorKind> for AnnotatorConfig {
     fn from(kind: AnnotatorKind) -> Self {
-        Self { kind, both_orders: false }
+        let service = kind.is_remote().then(ServiceConfig::default);
+        Self { kind, both_orders: false, order: None, service }
+    }
+}
+
+impl AnnotatorKind {
+    /// Whether it is a service.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::Chat(_) | Self::RewardEndpoint(_))
     }
 }
 
@@ -151,9 +198,63 @@ impl AnnotatorConfig {
                 }
             }
             AnnotatorKind::Command(command) => command.resolve_paths(base),
+            AnnotatorKind::Chat(ChatConfig { template: Some(path), .. })
+            | AnnotatorKind::RewardEndpoint(RewardEndpointConfig { template: Some(path), .. }) => {
+                *path = base.join(&path)
+            }
+            AnnotatorKind::Panel(panel) => panel.members.iter_mut().for_each(|member| member.resolve_paths(base)),
             AnnotatorKind::Lexicon(_) | AnnotatorKind::Length(_) | AnnotatorKind::Regex(_) => {}
+            AnnotatorKind::Chat(_) | AnnotatorKind::RewardEndpoint(_) => {}
+        }
+        if let Some(service) = &mut self.service {
+            service.resolve_paths(base);
         }
     }
+
+    /// The files that decide its answers, with what each of them is: a lexicon, a template, the files of a reward model,
+    /// a program and those of its arguments that are files. What a program reads of its own accord cannot be known here.
+    pub fn files(&self) -> Vec<(String, PathBuf)> {
+        match &self.kind {
+            AnnotatorKind::Lexicon(LexiconConfig { path: Some(path) }) => vec![("lexicon".into(), path.clone())],
+            AnnotatorKind::Chat(ChatConfig { template: Some(path), .. })
+            | AnnotatorKind::RewardEndpoint(RewardEndpointConfig { template: Some(path), .. }) => {
+                vec![("template".into(), path.clone())]
+            }
+            AnnotatorKind::Panel(panel) => {
+                let named = |(index, member): (usize, &Self)| {
+                    let name = move |(what, path)| (format!("member {} {what}", index + 1), path);
+                    member.files().into_iter().map(name).collect::<Vec<_>>()
+                };
+                panel.members.iter().enumerate().flat_map(named).collect()
+            }
+            AnnotatorKind::RewardModel(model) => model_files(&model.path),
+            AnnotatorKind::Command(command) => {
+                let folder = command.cwd.as_deref().unwrap_or(Path::new("."));
+                let files = command.program.iter().enumerate().map(|(at, word)| (at, folder.join(word)));
+                files.filter(|(_, path)| path.is_file()).map(|(at, path)| (format!("program[{at}]"), path)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether it needs the lexicon that comes with the program.
+    pub fn needs_embedded_lexicon(&self) -> bool {
+        match &self.kind {
+            AnnotatorKind::Lexicon(LexiconConfig { path }) => path.is_none(),
+            AnnotatorKind::Panel(panel) => panel.members.iter().any(Self::needs_embedded_lexicon),
+            _ => false,
+        }
+    }
+}
+
+/// Configuration, tokenizer and weights of a model that judges; none of a folder that cannot be read, which is noticed
+/// where the model is.
+fn model_files(folder: &Path) -> Vec<(String, PathBuf)> {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let is_read =
+        |path: &PathBuf| path.extension().is_some_and(|of| of == "json" || of == "safetensors" || of == "jinja");
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    paths.filter(|path| is_read(path) && path.is_file()).map(|path| (name(&path), path)).collect()
 }
 
 impl CommandConfig {

@@ -96,6 +96,55 @@ pub enum Error {
         /// The last 4 KiB of its standard error.
         stderr: String,
     },
+    /// A service that can answer no question: another path, another model or another key is needed.
+    #[error("annotator {url}: {}{reason}{}", with_status(*status), advice(*status))]
+    Endpoint {
+        /// The address asked.
+        url: String,
+        /// The HTTP status of the reply, where there was one.
+        status: Option<u16>,
+        /// What the server said, without the key.
+        reason: String,
+    },
+    /// The environment has no key where the settings say.
+    #[error("annotator: {0}")]
+    Key(String),
+    /// A prompt template that does not compile or render.
+    #[error("annotator template {name}: {reason}")]
+    Template {
+        /// The file, or which built-in one.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The folder of answers cannot be used.
+    #[error("annotator cache {}: {source}", path.display())]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// As much was asked as the settings allow.
+    #[error(
+        "annotator: the budget of {limit} {what} is spent; the answers so far are kept and will not be asked for again"
+    )]
+    Budget {
+        /// `questions` or `tokens`.
+        what: &'static str,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// The annotator abstains too often to be asked any more.
+    #[error("the annotator gave no answer to {abstained} of the last {asked} questions (last reason: {reason})")]
+    TooManyAbstentions {
+        /// Questions without an answer.
+        abstained: usize,
+        /// Questions looked back on.
+        asked: usize,
+        /// Why the last one had none.
+        reason: String,
+    },
     /// An annotator or scorer gave more or fewer answers than it was asked for.
     #[error("annotator {name} was asked for {asked} answers and gave {given}")]
     WrongCount {
@@ -122,6 +171,21 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+}
+
+fn with_status(status: Option<u16>) -> String {
+    status.map_or_else(|| "no reply: ".to_owned(), |status| format!("HTTP {status}: "))
+}
+
+/// What to do about a status.
+fn advice(status: Option<u16>) -> &'static str {
+    match status {
+        Some(401 | 403) => "; is the key in the variable that `api_key_env` names the right one?",
+        Some(404 | 405) => "; are `url` (up to and with /v1) and `model` right?",
+        Some(300..=399) => "; redirects are not followed: give the final address",
+        Some(_) => "",
+        None => "; is the server running, and `url` its address?",
+    }
 }
 
 fn told(stderr: &str) -> String {

@@ -1,4 +1,5 @@
-//! Prompt and responses in, [`Verdict`]s out: lexicons, rules, programs, reward models.
+//! Prompt and responses in, [`Verdict`]s out: lexicons, rules, programs, reward models, judges behind
+//! HTTP, and panels of these.
 //! Start from [`AnnotatorConfig::build`], or from [`Annotator`] to bring your own judge.
 //! It never trains, links no tensor library, and never turns a missing answer into a preference.
 #![doc = ""]
@@ -8,7 +9,10 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)
 )]
 
+mod agreement;
 mod annotator;
+mod cache;
+mod chat;
 mod command;
 mod config;
 mod contest;
@@ -16,23 +20,36 @@ mod error;
 mod lexicon;
 mod optune;
 mod orders;
+mod panel;
+mod quota;
 mod ranking;
+mod reward;
 mod rules;
 mod scorer;
+mod secret;
+mod service;
+mod statistics;
 mod verdict;
 
+pub use agreement::{Agreement, Between};
 pub use annotator::{Annotator, Item, TieIdentical, compare_distinct};
 pub use command::{Command, CommandJudge, CommandScorer, split_words};
 pub use config::{
-    AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Parts, RegexConfig,
-    RewardModelConfig,
+    AnnotatorConfig, AnnotatorKind, CacheChoice, ChatConfig, CommandConfig, LengthConfig, LexiconConfig, Mode, Order,
+    PanelConfig, Parts, RegexConfig, RewardEndpointConfig, RewardModelConfig, ServiceConfig,
 };
 pub use contest::{Contest, Extremes, Undecided, extremes};
 pub use error::Error;
 pub use lexicon::Lexicon;
 pub use optune::{gap_weight, lowest_fraction};
-pub use orders::{BothOrders, PositionBias};
+pub use orders::{BothOrders, PositionBias, RandomOrder, ShownFirst};
+pub use panel::{Combine, Panel};
+pub use quota::AbstainQuota;
 pub use ranking::{Ranking, rank};
+pub use reward::RewardFormat;
 pub use rules::{Counting, Length, LengthGoal, Prefer, RegexRule, Sign, Unit};
 pub use scorer::{ClosureScorer, Scored, Scorer, missing_eos_penalty, scorer_from};
+pub use secret::Secret;
+pub use service::{Budget, MOST_TRIES, Patience, ServiceUrl};
+pub use statistics::Statistics;
 pub use verdict::{Abstention, Comparison, Judgement, TieRule, Verdict};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Annotator, Comparison, Error, Item, Judgement, Verdict};
+use crate::cache::key;
+use crate::{Annotator, Comparison, Error, Item, Judgement, Statistics, Verdict};
 
 /// How far verdicts followed the order of showing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -62,8 +63,8 @@ impl<A: Annotator> Annotator for BothOrders<A> {
         self.inner.score(items)
     }
 
-    fn position_bias(&self) -> Option<PositionBias> {
-        Some(self.bias)
+    fn statistics(&self) -> Statistics {
+        Statistics { both_orders: Some(self.bias), ..self.inner.statistics() }
     }
 }
 
@@ -92,6 +93,77 @@ impl<A> BothOrders<A> {
         }
         Verdict::Tie
     }
+}
+
+/// How often the response that was shown first won, where the order was random: half of the time without a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ShownFirst {
+    /// Pairs with a preference.
+    pub decided: u64,
+    /// Of those, pairs in which the response shown first won.
+    pub won: u64,
+}
+
+impl ShownFirst {
+    /// The 95 % interval of the share (Wilson 1927, score interval); `None` before the first preference.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        const Z: f64 = 1.96;
+        let (n, share) = (self.decided as f64, self.won as f64 / self.decided as f64);
+        let middle = share + Z * Z / (2.0 * n);
+        let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        let scale = 1.0 + Z * Z / n;
+        (self.decided > 0).then_some(((middle - half) / scale, (middle + half) / scale))
+    }
+}
+
+/// Asks every comparison in one of the two orders, which a hash of its texts decides: the same pair is always shown
+/// the same way, whichever of its responses is given first, and so it is always the same question.
+#[derive(Debug, Clone)]
+pub struct RandomOrder<A> {
+    inner: A,
+    shown: ShownFirst,
+}
+
+impl<A> RandomOrder<A> {
+    /// Wraps a judge.
+    pub fn new(inner: A) -> Self {
+        Self { inner, shown: ShownFirst::default() }
+    }
+}
+
+impl<A: Annotator> Annotator for RandomOrder<A> {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn compare(&mut self, batch: &[Comparison]) -> Result<Vec<Judgement>, Error> {
+        let turned: Vec<bool> = batch.iter().map(is_turned).collect();
+        let shown: Vec<Comparison> =
+            batch.iter().zip(&turned).map(|(pair, turned)| if *turned { pair.swap() } else { pair.clone() }).collect();
+        let given = self.inner.compare(&shown)?;
+        Error::unless_counts_match(|| self.inner.name(), shown.len(), given.len())?;
+        for judgement in given.iter().filter(|judgement| judgement.verdict.is_preference()) {
+            self.shown.decided += 1;
+            self.shown.won += u64::from(judgement.verdict == Verdict::First);
+        }
+        let back = |(judgement, turned): (Judgement, bool)| if turned { judgement.swap() } else { judgement };
+        Ok(given.into_iter().zip(turned).map(back).collect())
+    }
+
+    fn score(&mut self, items: &[Item]) -> Option<Result<Vec<f64>, Error>> {
+        self.inner.score(items)
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics { shown_first: Some(self.shown), ..self.inner.statistics() }
+    }
+}
+
+/// Whether a pair is shown the other way round.
+fn is_turned(pair: &Comparison) -> bool {
+    let (low, high) = (pair.first.as_str().min(&pair.second), pair.first.as_str().max(&pair.second));
+    let low_first = key("order", &[&pair.prompt, low, high]).as_bytes()[0] & 1 == 0;
+    low_first != (pair.first == low)
 }
 
 fn mean(one: Option<[f64; 2]>, other: Option<[f64; 2]>) -> Option<[f64; 2]> {
@@ -167,6 +239,33 @@ mod tests {
         let mut plain = Scored(Length::default());
         let mut both = BothOrders::new(Scored(Length::default()));
         assert_eq!(plain.compare(&pairs()).unwrap(), both.compare(&pairs()).unwrap());
-        assert_eq!(both.position_bias().unwrap().disagreed, 0);
+        assert_eq!(both.statistics().both_orders.unwrap().disagreed, 0);
+    }
+
+    #[test]
+    fn a_random_order_hides_nothing_and_shows_the_bias() {
+        let mut pairs: Vec<Comparison> = Vec::new();
+        for at in 0..400 {
+            pairs.push(Comparison { prompt: format!("{at}"), first: "a".into(), second: "b".into() });
+        }
+        let swapped: Vec<Comparison> = pairs.iter().map(Comparison::swap).collect();
+        let honest: fn(&str, &str) -> Verdict = |first, _| if first == "a" { Verdict::First } else { Verdict::Second };
+        let mut judge = RandomOrder::new(Rule(honest));
+        assert!(judge.compare(&pairs).unwrap().iter().all(|judgement| judgement.verdict == Verdict::First));
+        assert!(judge.compare(&swapped).unwrap().iter().all(|judgement| judgement.verdict == Verdict::Second));
+        let (low, high) = judge.statistics().shown_first.unwrap().interval().unwrap();
+        assert!(low < 0.5 && high > 0.5, "{low} {high}");
+        let mut biased = RandomOrder::new(Rule(|_, _| Verdict::First));
+        let given = biased.compare(&pairs).unwrap();
+        let firsts = given.iter().filter(|judgement| judgement.verdict == Verdict::First).count();
+        assert!((150..250).contains(&firsts), "{firsts}");
+        assert_eq!(biased.statistics().shown_first, Some(ShownFirst { decided: 400, won: 400 }));
+        assert_eq!(ShownFirst::default().interval(), None);
+    }
+
+    #[test]
+    fn the_interval_of_a_share_is_wilsons() {
+        let (low, high) = ShownFirst { decided: 10, won: 8 }.interval().unwrap();
+        assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4, "{low} {high}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Abstention, Annotator, Comparison, Error, Item, Judgement, Verdict};
+use crate::{Abstention, Annotator, Comparison, Error, Item, Judgement, Statistics, Verdict};
 
 /// Anything that gives a response a number: the higher, the better.
 pub trait Scorer {
@@ -23,6 +23,11 @@ pub trait Scorer {
         let scores = self.score(items)?;
         Ok(scores.into_iter().map(finite).collect())
     }
+
+    /// What it did so far; empty where there is nothing to tell.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
 }
 
 fn finite(score: f64) -> Result<f64, Abstention> {
@@ -40,6 +45,10 @@ impl<S: Scorer + ?Sized> Scorer for Box<S> {
 
     fn score_or_abstain(&mut self, items: &[Item]) -> Result<Vec<Result<f64, Abstention>>, Error> {
         (**self).score_or_abstain(items)
+    }
+
+    fn statistics(&self) -> Statistics {
+        (**self).statistics()
     }
 }
 
@@ -68,6 +77,10 @@ impl<S: Scorer> Annotator for Scored<S> {
 
     fn score(&mut self, items: &[Item]) -> Option<Result<Vec<f64>, Error>> {
         Some(self.score_all(items))
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.0.statistics()
     }
 }
 

@@ -110,6 +110,12 @@ pub enum Abstention {
     Failed(String),
     /// No reply came within the time allowed.
     TimedOut,
+    /// A service could not be reached, or the connection to it broke; the text says how.
+    Unreachable(String),
+    /// A service replied with a status that is no answer; the text has it.
+    Status(String),
+    /// The judges of a panel do not make a majority, or one whose score is needed gave none; the text says which.
+    NoQuorum(String),
 }
 
 impl Abstention {
@@ -120,6 +126,22 @@ impl Abstention {
             Self::Malformed(_) => "malformed",
             Self::Failed(_) => "failed",
             Self::TimedOut => "timed_out",
+            Self::Unreachable(_) => "unreachable",
+            Self::Status(_) => "http_status",
+            Self::NoQuorum(_) => "no_quorum",
+        }
+    }
+
+    /// The same with another text, where there is one.
+    #[must_use]
+    pub(crate) fn map(self, change: impl FnOnce(&str) -> String) -> Self {
+        match self {
+            Self::Malformed(text) => Self::Malformed(change(&text)),
+            Self::Failed(text) => Self::Failed(change(&text)),
+            Self::Unreachable(text) => Self::Unreachable(change(&text)),
+            Self::Status(text) => Self::Status(change(&text)),
+            Self::NoQuorum(text) => Self::NoQuorum(change(&text)),
+            Self::NotANumber | Self::TimedOut => self,
         }
     }
 }
@@ -131,6 +153,9 @@ impl fmt::Display for Abstention {
             Self::Malformed(how) => write!(out, "malformed reply: {how}"),
             Self::Failed(why) => write!(out, "the judge failed: {why}"),
             Self::TimedOut => out.write_str("no reply in time"),
+            Self::Unreachable(how) => write!(out, "the service cannot be reached: {how}"),
+            Self::Status(told) => out.write_str(told),
+            Self::NoQuorum(who) => write!(out, "the panel has no answer: {who}"),
         }
     }
 }

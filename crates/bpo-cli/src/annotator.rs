@@ -1,5 +1,5 @@
 //! Annotators as a recipe names them: the built-in lexicon and local reward models come from here.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bpo_annotate::{Annotator, AnnotatorConfig, Error, Item, Parts, Scorer, scorer_from};
 use bpo_data::{Message, Prompt, Tokenizer};
@@ -7,7 +7,7 @@ use bpo_model::SequenceClassifier;
 use burn::tensor::Device;
 use serde::Deserialize;
 
-use crate::{embedded, failure::Failure, recipe};
+use crate::{embedded, failure::Failure, progress::Progress, recipe};
 
 /// Responses scored at once by a reward model.
 const BATCH: usize = 16;
@@ -22,15 +22,28 @@ pub fn from_flag(text: &str, device: &Device) -> Result<Box<dyn Annotator + Send
     build(&parse_flag(text)?, device)
 }
 
-/// The settings that a flag names, as `--set annotator=…` would.
+/// The settings that a flag names: those of a recipe (`FILE.toml`), or what `--set annotator=…` would mean.
 pub fn parse_flag(text: &str) -> Result<AnnotatorConfig, Failure> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Only {
         annotator: AnnotatorConfig,
     }
+    if text.ends_with(".toml") {
+        let mut table = recipe::read("", Some(Path::new(text)))?;
+        table.retain(|key, _| key == "annotator");
+        if table.is_empty() {
+            return Err(Failure::usage(format!("--annotator: {text} has no `annotator`")));
+        }
+        return Ok(recipe::parse::<Only>(&table, text)?.annotator);
+    }
     let table = recipe::load("", None, &[format!("annotator={text}")])?;
     Ok(recipe::parse::<Only>(&table, "--annotator")?.annotator)
+}
+
+/// Says what an annotator did, a line each, if it has anything to say.
+pub fn tell(annotator: &(impl Annotator + ?Sized), progress: &Progress) {
+    annotator.statistics().lines().iter().for_each(|line| progress.say(line));
 }
 
 struct Local {
@@ -40,6 +53,17 @@ struct Local {
 impl Parts for Local {
     fn embedded_lexicon(&self) -> &[u8] {
         embedded::LEXICON
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a key comes from the environment and from nowhere else")]
+    fn environment(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn cache_folder(&self) -> Option<PathBuf> {
+        let folder = |name| std::env::var_os(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
+        Some(caches.join("bpo").join("answers"))
     }
 
     fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error> {

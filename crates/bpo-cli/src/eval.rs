@@ -50,7 +50,8 @@ pub struct EvalArgs {
     /// Compare with the model (or that of --against-model) under this adapter
     #[arg(long, value_name = "DIR")]
     against_adapter: Option<PathBuf>,
-    /// `lexicon`, a VADER file, `length`, a reward model's folder, or a TOML table
+    /// `lexicon`, a VADER file, `length`, a reward model's folder, the address of an OpenAI-compatible server, a
+    /// TOML table or list (docs/annotators.md), or a recipe (FILE.toml) that has one
     #[arg(long, default_value = "lexicon")]
     annotator: String,
     /// Prompts at most
@@ -117,6 +118,7 @@ pub fn run(args: &EvalArgs, globals: &Globals) -> Result<(), Failure> {
         None => None,
     };
     let mut out = Out::new();
+    annotator::tell(&annotator, &globals.progress());
     print(args, &ours.prompts, (&evaluation, other.as_ref(), wins.as_deref()), &annotator.name(), &mut out)?;
     out.flush()
 }

@@ -168,9 +168,12 @@ impl From<bpo_store::Error> for Failure {
 
 impl From<bpo_annotate::Error> for Failure {
     fn from(error: bpo_annotate::Error) -> Self {
-        use bpo_annotate::Error::{CommandLine, Config, LexiconEmpty, LexiconLine, Load, Pattern, Read};
+        use bpo_annotate::Error::{
+            Cache, CommandLine, Config, Key, LexiconEmpty, LexiconLine, Load, Pattern, Read, Template,
+        };
         let kind = match error {
-            Config(_) | Pattern { .. } | CommandLine { .. } => Kind::Usage,
+            Config(_) | Pattern { .. } | CommandLine { .. } | Key(_) | Template { .. } => Kind::Usage,
+            Cache { .. } => Kind::Run,
             Read { .. } | LexiconLine { .. } | LexiconEmpty { .. } | Load { .. } => Kind::Input,
             _ => Kind::Annotator,
         };

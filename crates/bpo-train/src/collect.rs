@@ -1,10 +1,10 @@
 //! Sampling and judging: what is written to the journal before it trains.
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     path::Path,
 };
 
-use bpo_annotate::Verdict;
+use bpo_annotate::{AbstainQuota, Verdict};
 use bpo_data::{Group, Tokenizer};
 use bpo_model::Decoder;
 use bpo_sampler::{Completion, FinishReason, GenerateConfig, Generation, Request, StreamKey};
@@ -128,58 +128,41 @@ pub(crate) fn recorded_choices(journal: &mut Journal, step: u64) -> Result<Optio
 /// What it calls a step's completions.
 pub(crate) const SAMPLED: &str = "sampled";
 
-/// Watches how often the annotator abstains.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AbstainQuota(VecDeque<bool>);
-
-impl AbstainQuota {
-    /// Questions looked back on.
-    const WINDOW: usize = 200;
-    /// Questions before anything is concluded.
-    const ENOUGH: usize = 20;
-    /// Share of them that may go without a verdict.
-    const SHARE: f64 = 0.1;
-
-    /// As the steps before `step` left it, read back from their journal.
-    ///
-    /// # Errors
-    /// From the journal.
-    pub fn restored(journal: &mut Journal, step: u64) -> Result<Self, Error> {
-        let (mut quota, mut batches, mut judged) = (Self::default(), Vec::new(), 0);
-        for step in (0..step).rev() {
-            let Some(choices) = recorded_choices(journal, step)? else { break };
-            judged += choices.len();
-            batches.push(choices);
-            if judged >= Self::WINDOW {
-                break;
-            }
+/// The quota as the steps before `step` left it, read back from their journal.
+///
+/// # Errors
+/// From the journal; [`Error::Abstentions`] where it was exceeded then.
+pub(crate) fn restored_quota(journal: &mut Journal, step: u64) -> Result<AbstainQuota, Error> {
+    let (mut quota, mut batches, mut judged) = (AbstainQuota::default(), Vec::new(), 0);
+    for step in (0..step).rev() {
+        let Some(choices) = recorded_choices(journal, step)? else { break };
+        judged += choices.len();
+        batches.push(choices);
+        if judged >= AbstainQuota::WINDOW {
+            break;
         }
-        for choices in batches.iter().rev() {
-            quota.count(choices)?;
-        }
-        Ok(quota)
     }
+    for choices in batches.iter().rev() {
+        count(&mut quota, choices)?;
+    }
+    Ok(quota)
+}
 
-    /// Counts a batch.
-    ///
-    /// # Errors
-    /// [`Error::Abstentions`] when too many of the last questions have no verdict.
-    pub fn count(&mut self, choices: &[Choice]) -> Result<(), Error> {
-        let mut last = None;
-        for choice in choices {
-            if let Verdict::Abstain(reason) = &choice.verdict {
-                last = Some(reason.to_string());
-            }
-            self.0.push_back(matches!(choice.verdict, Verdict::Abstain(_)));
+/// Counts a batch.
+///
+/// # Errors
+/// [`Error::Abstentions`] when too many of the last questions have no verdict.
+pub(crate) fn count(quota: &mut AbstainQuota, choices: &[Choice]) -> Result<(), Error> {
+    let mut last = None;
+    for choice in choices {
+        if let Verdict::Abstain(reason) = &choice.verdict {
+            last = Some(reason.to_string());
         }
-        self.0.drain(..self.0.len().saturating_sub(Self::WINDOW));
-        let (judged, abstained) = (self.0.len(), self.0.iter().filter(|abstained| **abstained).count());
-        match last {
-            Some(reason) if judged >= Self::ENOUGH && abstained as f64 > Self::SHARE * judged as f64 => {
-                Err(Error::Abstentions { abstained, judged, reason })
-            }
-            _ => Ok(()),
-        }
+        quota.count(matches!(choice.verdict, Verdict::Abstain(_)));
+    }
+    match (last, quota.exceeded()) {
+        (Some(reason), Some((abstained, judged))) => Err(Error::Abstentions { abstained, judged, reason }),
+        _ => Ok(()),
     }
 }
 

@@ -1,4 +1,5 @@
 //! What a run came to.
+use bpo_annotate::{Annotator, Statistics};
 use serde::Serialize;
 
 use crate::{Evaluation, Interval, state::Counters};
@@ -16,6 +17,9 @@ pub struct Report {
     pub dropped: std::collections::BTreeMap<String, u64>,
     /// The annotator's name.
     pub annotator: String,
+    /// What the annotator did since the program was last started, where it has anything to tell.
+    #[serde(skip_serializing_if = "Statistics::is_empty")]
+    pub annotator_statistics: Statistics,
     /// Held-out prompts.
     pub eval_prompts: usize,
     /// Mean score before and after.
@@ -42,7 +46,7 @@ impl Report {
     /// What `curve`, from start to end, and the counters of the run say together.
     pub(crate) fn of(
         counters: &Counters,
-        annotator: String,
+        annotator: &dyn Annotator,
         eval_prompts: usize,
         curve: Vec<CurvePoint>,
         samples: Vec<SamplePair>,
@@ -56,7 +60,8 @@ impl Report {
             pairs: counters.pairs,
             sampled: counters.sampled,
             dropped: counters.dropped.clone(),
-            annotator,
+            annotator: annotator.name(),
+            annotator_statistics: annotator.statistics(),
             eval_prompts,
             scores: both(|point| point.score),
             reference_win_rate: both(|point| point.reference_win_rate),

@@ -1,12 +1,14 @@
 //! From settings to an annotator.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode};
+use super::remote::seconds;
+use super::{AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Order, PanelConfig};
+use crate::panel::checked;
 use crate::{
-    Annotator, BothOrders, Command, CommandJudge, CommandScorer, Error, Length, LengthGoal, Lexicon, Prefer, RegexRule,
-    Scored, Scorer, TieIdentical,
+    Annotator, BothOrders, Command, CommandJudge, CommandScorer, Error, Length, LengthGoal, Lexicon, Panel, Prefer,
+    RandomOrder, RegexRule, Scored, Scorer, TieIdentical,
 };
 
 /// What an annotator may need that this crate does not have; the program supplies it.
@@ -19,6 +21,17 @@ pub trait Parts {
     /// # Errors
     /// [`Error::Load`] with the reason.
     fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error>;
+
+    /// An environment variable, which may hold a key; this crate reads none itself.
+    fn environment(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+
+    /// The folder of answers of `cache = true`; `None` keeps them for as long as the process lives.
+    fn cache_folder(&self) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// A judge, before it is wrapped.
@@ -35,31 +48,56 @@ impl AnnotatorConfig {
     /// have no effect.
     pub fn build(&self, parts: &mut dyn Parts) -> Result<Box<dyn Annotator + Send>, Error> {
         self.check()?;
-        Ok(match (self.judge(parts)?, self.both_orders) {
-            (Judge::Scores(scorer), _) => Box::new(TieIdentical(Scored(scorer))),
-            (Judge::Compares(judge), false) => Box::new(TieIdentical(judge)),
-            (Judge::Compares(judge), true) => Box::new(TieIdentical(BothOrders::new(judge))),
+        let random = self.order == Some(Order::Random) || (self.order.is_none() && self.is_chat());
+        Ok(match self.judge(parts)? {
+            Judge::Scores(scorer) => Box::new(TieIdentical(Scored(scorer))),
+            Judge::Compares(judge) if self.both_orders => Box::new(TieIdentical(BothOrders::new(judge))),
+            Judge::Compares(judge) if random => Box::new(TieIdentical(RandomOrder::new(judge))),
+            Judge::Compares(judge) => Box::new(TieIdentical(judge)),
         })
     }
 
-    /// Checks what no single key can check; nothing is read or started.
+    fn is_chat(&self) -> bool {
+        matches!(self.kind, AnnotatorKind::Chat(_))
+    }
+
+    /// Checks what no single key can check; nothing is read, started or asked.
     ///
     /// # Errors
     /// [`Error::Config`] for settings that contradict each other or have no effect.
     pub fn check(&self) -> Result<(), Error> {
-        let compares = matches!(&self.kind, AnnotatorKind::Command(it) if it.mode == Mode::Compare);
+        let compares = match &self.kind {
+            AnnotatorKind::Command(it) => it.mode == Mode::Compare,
+            AnnotatorKind::Chat(it) => it.mode == Mode::Compare,
+            _ => false,
+        };
+        if let AnnotatorKind::Panel(_) = &self.kind
+            && (self.both_orders || self.order.is_some())
+        {
+            return Err(refuse("`both_orders` and `order` belong to the members of a panel that compare"));
+        }
         if self.both_orders && !compares {
             return Err(refuse(
                 "`both_orders` has no effect on scores, which do not depend on an order; \
-                 it is for `kind = \"command\"` with `mode = \"compare\"`",
+                 it is for `kind = \"command\"` and `kind = \"chat\"` with `mode = \"compare\"`",
             ));
         }
+        if self.order.is_some() && !compares {
+            return Err(refuse("`order` has no effect on scores, which do not depend on an order"));
+        }
+        if self.order.is_some() && self.both_orders {
+            return Err(refuse("`order` has no effect beside `both_orders`: give one of them"));
+        }
+        self.service.as_ref().map_or(Ok(()), |service| service.check())?;
         match &self.kind {
             AnnotatorKind::Length(it) if it.prefer.is_some() && it.target.is_some() => {
                 Err(refuse("`prefer` has no effect beside `target`: give one of them"))
             }
             AnnotatorKind::Command(it) if it.program.is_empty() => Err(refuse("`program` names no program")),
             AnnotatorKind::Command(it) => it.timeout().map(|_| ()),
+            AnnotatorKind::Chat(it) => it.check(),
+            AnnotatorKind::RewardEndpoint(it) => it.check(),
+            AnnotatorKind::Panel(it) => it.check(),
             _ => Ok(()),
         }
     }
@@ -71,12 +109,33 @@ impl AnnotatorConfig {
             AnnotatorKind::Regex(it) => Judge::Scores(Box::new(RegexRule::new(&it.pattern, it.count, it.prefer)?)),
             AnnotatorKind::RewardModel(it) => Judge::Scores(parts.reward_model(&it.path)?),
             AnnotatorKind::Command(it) => it.build()?,
+            AnnotatorKind::Chat(it) => {
+                let service = self.service.clone().unwrap_or_default();
+                match it.mode {
+                    Mode::Compare => Judge::Compares(Box::new(it.judge(&service, parts)?)),
+                    Mode::Score => Judge::Scores(Box::new(it.rater(&service, parts)?)),
+                }
+            }
+            AnnotatorKind::RewardEndpoint(it) => {
+                Judge::Scores(Box::new(it.build(&self.service.clone().unwrap_or_default(), parts)?))
+            }
+            AnnotatorKind::Panel(it) => {
+                let members = it.members.iter().map(|member| member.build(parts)).collect::<Result<Vec<_>, Error>>()?;
+                Judge::Compares(Box::new(Panel::new(members, &it.weights, it.combine)?))
+            }
         })
     }
 }
 
 fn refuse(reason: &str) -> Error {
     Error::Config(reason.to_owned())
+}
+
+impl PanelConfig {
+    fn check(&self) -> Result<(), Error> {
+        checked(self.members.len(), &self.weights)?;
+        self.members.iter().try_for_each(AnnotatorConfig::check)
+    }
 }
 
 impl LexiconConfig {
@@ -109,12 +168,7 @@ impl CommandConfig {
         })
     }
 
-    /// At least a millisecond and at most a day, so that no clock overflows.
     fn timeout(&self) -> Result<Duration, Error> {
-        let seconds = self.timeout_s;
-        match (0.001..=86_400.0).contains(&seconds) {
-            true => Ok(Duration::from_secs_f64(seconds)),
-            false => Err(Error::Config(format!("`timeout_s` is {seconds}: expected seconds between 0.001 and 86400"))),
-        }
+        seconds("timeout_s", self.timeout_s)
     }
 }

@@ -37,6 +37,10 @@ fn a_string_names_an_annotator() {
     assert!(matches!(read("'length'").unwrap().kind, Length(_)));
     assert!(matches!(read("'/a/vader.txt'").unwrap().kind, Lexicon(it) if it.path.is_some()));
     assert!(matches!(read("'models/rm'").unwrap().kind, RewardModel(_)));
+    let AnnotatorKind::Chat(chat) = read("'https://h:1/v1/'").unwrap().kind else { panic!("not a judge") };
+    assert_eq!((chat.url.as_str(), chat.mode), ("https://h:1/v1", Mode::Compare));
+    let AnnotatorKind::Panel(panel) = read("['lexicon', {kind='length'}]").unwrap().kind else { panic!("no panel") };
+    assert_eq!((panel.members.len(), panel.combine), (2, Combine::Majority));
     assert!(read("'lexcon'").unwrap_err().contains("unknown annotator `lexcon`"));
 }
 
@@ -83,6 +87,15 @@ fn an_unknown_key_is_an_error_that_names_it() {
         ("{kind='lexicon', both_orders='yes'}", "both_orders"),
         ("{kind='command', program=[]}", "program"),
         ("{kind='command'}", "program"),
+        ("{kind='chat', url='http://h', timeuot_s=1}", "timeuot_s"),
+        ("{kind='chat', url='http://h', timeuot_s=1}", "`timeout_s`"),
+        ("{kind='chat', url='http://h', concurrency='four'}", "four"),
+        ("{kind='chat'}", "url"),
+        ("{kind='chat', url='ftp://h'}", "`url`"),
+        ("{kind='reward_endpoint', url='http://h', format='xml'}", "xml"),
+        ("{kind='command', program='a', order='sideways'}", "`order`"),
+        ("{kind='length', concurrency=2}", "concurrency"),
+        ("['lexicon', 'lexcon']", "lexcon"),
     ] {
         let message = read(toml).unwrap_err();
         assert!(message.contains(key), "{toml}: {message}");
@@ -99,6 +112,25 @@ fn a_setting_without_effect_is_an_error() {
         "{kind='command', program='a', timeout_s=0}",
         "{kind='command', program='a', timeout_s=inf}",
         "{kind='command', program='a', timeout_s=nan}",
+        "{kind='command', program='a', order='random'}",
+        "{kind='chat', url='http://h', mode='score', both_orders=true}",
+        "{kind='chat', url='http://h', order='given', both_orders=true}",
+        "{kind='chat', url='http://h', scale=[1, 5]}",
+        "{kind='chat', url='http://h', mode='score', scale=[5, 1]}",
+        "{kind='chat', url='http://h', temperature=-1}",
+        "{kind='chat', url='http://h', tries=0}",
+        "{kind='chat', url='http://h', tries=5}",
+        "{kind='chat', url='http://h', concurrency=0}",
+        "{kind='chat', url='http://h', timeout_s=0}",
+        "{kind='chat', url='http://h', extra_body={messages=1}}",
+        "{kind='reward_endpoint', url='http://h', format='vllm'}",
+        "{kind='reward_endpoint', url='http://h', template='t'}",
+        "{kind='reward_endpoint', url='http://h', batch_size=0}",
+        "['lexicon']",
+        "{kind='panel', members=['lexicon', 'length'], weights=[1]}",
+        "{kind='panel', members=['lexicon', 'length'], weights=[1, 0]}",
+        "{kind='panel', members=['lexicon', 'length'], both_orders=true}",
+        "{kind='panel', combine='mean', members=['lexicon', {kind='command', program='a', mode='compare'}]}",
     ] {
         // serde_json holds no NaN: the last two may be refused while reading.
         let refused = read(toml).map(|config| config.build(&mut Given).err());
@@ -115,6 +147,12 @@ fn written_settings_read_back() {
         "{kind='regex', pattern='a'}",
         "{kind='command', program='judge -v', mode='compare', both_orders=true}",
         "{kind='reward_model', path='a'}",
+        "'http://h:1/v1'",
+        "{kind='chat', url='http://h', model='m', cache='x', extra_body={a={b=[1]}}, system='s', tries=2, order='given'}",
+        "{kind='chat', url='http://h', mode='score', scale=[1, 5], cache=false, budget_tokens=7, api_key_env='K'}",
+        "{kind='reward_endpoint', url='http://h', format='tei', template='t', batch_size=3}",
+        "['lexicon', {kind='length', target=7}, 'http://h']",
+        "{kind='panel', combine='mean', weights=[1, 2], members=['lexicon', ['length', 'lexicon']]}",
     ] {
         let config = read(toml).unwrap();
         let json = serde_json::to_string(&config).unwrap();
@@ -142,6 +180,14 @@ fn relative_paths_are_relative_to_the_recipe() {
     let path = PathBuf::from("org/model");
     let expected = AnnotatorKind::RewardModel(RewardModelConfig { path });
     assert_eq!(resolved("'org/model'"), expected);
+    let AnnotatorKind::Panel(panel) = resolved("['words.txt', {kind='chat', url='http://h', template='j', cache='c'}]")
+    else {
+        panic!("not a panel");
+    };
+    let files: Vec<_> = panel.members.iter().flat_map(AnnotatorConfig::files).map(|(_, path)| path).collect();
+    assert_eq!(files, [folder.path().join("words.txt"), folder.path().join("j")]);
+    let kept = panel.members[1].service.clone().unwrap().cache;
+    assert_eq!(kept, CacheChoice::Folder(folder.path().join("c")));
     let AnnotatorKind::Command(command) = resolved("{kind='command', program='./j -v'}") else {
         panic!("not a command");
     };

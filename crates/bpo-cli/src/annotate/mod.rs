@@ -34,7 +34,9 @@ Examples:
   bpo annotate --responses four.jsonl --annotator lexicon > pairs.jsonl
   bpo annotate --responses four.jsonl --both-orders --output pairs.jsonl \\
     --annotator '{ kind = \"command\", program = [\"python3\", \"judge.py\"], mode = \"compare\" }'
-  bpo annotate --responses four.jsonl --annotator ./reward-model --scores --score-key outcome";
+  bpo annotate --responses four.jsonl --annotator ./reward-model --scores --score-key outcome
+  bpo annotate --responses four.jsonl --annotator http://127.0.0.1:8000/v1 > pairs.jsonl
+  bpo annotate --responses four.jsonl --annotator judge.toml --both-orders > pairs.jsonl";
 
 /// Turn completions into preference pairs, or score them
 #[derive(Debug, Args)]
@@ -43,7 +45,8 @@ pub struct AnnotateArgs {
     /// Prompts with their completions, JSONL or a JSON array, gzipped or not; `-` is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     responses: PathBuf,
-    /// `lexicon`, a VADER file, `length`, a reward model's folder, or a TOML table (see docs/recipe.md)
+    /// `lexicon`, a VADER file, `length`, a reward model's folder, the address of an OpenAI-compatible server, a
+    /// TOML table or list (docs/annotators.md), or a recipe (FILE.toml) that has one
     #[arg(long, value_name = "ANNOTATOR")]
     annotator: String,
     /// Per prompt the best and the worst completion, {"prompt","chosen","rejected"} with scores; the default

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{AnnotateArgs, BATCH, LeftOut, beside};
 use crate::{
+    annotator::tell,
     failure::{Failure, Kind},
     progress::Progress,
 };
@@ -34,7 +35,7 @@ pub fn run(
     let (mut left_out, mut abstained) = (LeftOut::default(), None);
     let batch = (QUESTIONS / (most * (most - 1) / 2)).clamp(1, BATCH);
     for (prompts, contests) in prompts.chunks(batch).zip(contests.chunks(batch)) {
-        let found = extremes(annotator, contests)?;
+        let found = extremes(annotator, contests).inspect_err(|_| tell(annotator, progress))?;
         for ((prompt, contest), found) in prompts.iter().zip(contests).zip(found) {
             match found {
                 Ok(found) => stage.hidden(|| sink.json(&pair(prompt, contest, &found)))?,
@@ -51,7 +52,7 @@ pub fn run(
     let pairs = contests.len() - left_out.total();
     let name = annotator.name();
     progress.say(&format!("annotator {name}: {pairs} pairs of {} prompts{}", contests.len(), left_out.told()));
-    tell_bias(annotator, progress);
+    tell(annotator, progress);
     match abstained {
         Some(why) if pairs == 0 => {
             Err(Failure::message(Kind::Annotator, format!("annotator {name}: no verdict at all (last reason: {why})")))
@@ -83,13 +84,4 @@ fn pair((prompt, given): &Given, contest: &Contest, found: &Extremes) -> Value {
         row["score_rejected"] = json!(rejected);
     }
     row
-}
-
-fn tell_bias(annotator: &dyn Annotator, progress: &Progress) {
-    if let Some(bias) = annotator.position_bias() {
-        let (asked, disagreed, first) = (bias.asked, bias.disagreed, bias.first_preferred);
-        progress.say(&format!(
-            "both orders: {disagreed} of {asked} verdicts changed with the order, {first} for what was shown first"
-        ));
-    }
 }

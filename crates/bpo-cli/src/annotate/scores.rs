@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{AnnotateArgs, BATCH, LeftOut, beside};
 use crate::{
+    annotator::tell,
     failure::{Failure, Kind},
     progress::Progress,
 };
@@ -41,6 +42,7 @@ pub fn run(
     }
     stage.finish();
     let scored = completions.len() - left_out.total();
+    tell(annotator, progress);
     progress.say(&format!("annotator {}: {scored} scores{}", annotator.name(), left_out.told()));
     match scored {
         0 => Err(Failure::message(Kind::Annotator, format!("annotator {}: no score at all", annotator.name()))),

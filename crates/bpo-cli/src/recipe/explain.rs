@@ -14,16 +14,19 @@ pub fn parse<T: DeserializeOwned>(table: &Table, what: &str) -> Result<T, Failur
         Err(error) => error,
     };
     let message = error.message().trim_end();
-    let (key, known) = match unknown_field(message) {
-        Some(unknown) => unknown,
-        None => return Err(Failure::usage(format!("{what}: {}", in_words(&with_key::<T>(table, message))))),
-    };
+    let told = unknown_key(message).unwrap_or_else(|| in_words(&with_key::<T>(table, message)));
+    Err(Failure::usage(format!("{what}: {told}")))
+}
+
+/// What a message about an unknown key should say: the key, and the one that was probably meant.
+pub(super) fn unknown_key(message: &str) -> Option<String> {
+    let (key, known) = unknown_field(message)?;
     let hint = match nearest(key, &known) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "no keys are known there".to_owned(),
         None => format!("known: {}", known.join(", ")),
     };
-    Err(Failure::usage(format!("{what}: unknown key `{key}`; {hint}")))
+    Some(format!("unknown key `{key}`; {hint}"))
 }
 
 fn attempt<T: DeserializeOwned>(table: &Table) -> Result<T, toml::de::Error> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use bpo_annotate::AnnotatorConfig;
 use toml::{Table, Value};
 
+use super::explain::unknown_key;
 use crate::{embedded, failure::Failure};
 
 /// Keys whose values are paths, or lists of them.
@@ -40,8 +41,11 @@ fn joined(base: &Path, text: &str) -> String {
 
 /// Rewrites an annotator as the table that it stands for, with its paths resolved.
 fn annotator(value: &mut Value, base: &Path) -> Result<(), Failure> {
-    let bad =
-        |error: &dyn std::fmt::Display| Failure::usage(format!("`{ANNOTATOR}`: {}", error.to_string().trim_end()));
+    let bad = |error: &dyn std::fmt::Display| {
+        let message = error.to_string();
+        let told = unknown_key(&message).unwrap_or_else(|| message.trim_end().to_owned());
+        Failure::usage(format!("`{ANNOTATOR}`: {told}"))
+    };
     let mut config: AnnotatorConfig =
         value.clone().try_into().map_err(|error: toml::de::Error| bad(&error.message()))?;
     config.resolve_paths(base);

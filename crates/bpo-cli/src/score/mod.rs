@@ -1,4 +1,5 @@
-//! `bpo score`: log-probs of given responses, or scores by a reward model; one JSON line per row.
+//! `bpo score`: log-probs of given responses, or scores by a reward model or any annotator; one JSON line per row.
+mod annotator;
 mod batches;
 mod causal;
 mod reward;
@@ -13,14 +14,16 @@ use crate::{args::Globals, failure::Failure, source::ModelSource};
 
 const EXAMPLES: &str = "\
 Rows are {\"prompt_ids\":[…],\"response_ids\":[…]}, or {\"prompt\":text or messages,\"response\":text};
-for a reward model also {\"input_ids\":[…]}. Lines come out in the order of the rows.
+for a reward model also {\"input_ids\":[…]}. Lines come out in the order of the rows. An annotator
+(docs/annotators.md) scores text; a row without a score is null, and counted.
 
-Example:
-  echo '{\"prompt\":\"The sky is\",\"response\":\" blue.\"}' | bpo score --model ./SmolLM2-135M --input -";
+Examples:
+  echo '{\"prompt\":\"The sky is\",\"response\":\" blue.\"}' | bpo score --model ./SmolLM2-135M --input -
+  bpo score --input rows.jsonl --annotator '{ kind = \"chat\", url = \"http://127.0.0.1:8000/v1\", mode = \"score\" }'";
 
-/// Log-probs of responses under a model, or scores by a reward model
+/// Log-probs of responses under a model, or scores by a reward model or an annotator
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES, group(ArgGroup::new("scorer").required(true).args(["model", "reward_model"])))]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("scorer").required(true).args(["model", "reward_model", "annotator"])))]
 pub struct ScoreArgs {
     /// Language model: a Hugging Face directory, or `embedded`
     #[arg(long, value_name = "DIR")]
@@ -28,8 +31,11 @@ pub struct ScoreArgs {
     /// Reward model with one label: a Hugging Face directory
     #[arg(long, value_name = "DIR")]
     pub reward_model: Option<PathBuf>,
+    /// An annotator that gives scores, as in a recipe, or a recipe (FILE.toml) that has one; rows are text
+    #[arg(long, value_name = "ANNOTATOR", conflicts_with_all = ["tokenizer", "no_eos", "batch_tokens"])]
+    pub annotator: Option<String>,
     /// PEFT adapter of the language model
-    #[arg(long, value_name = "DIR", conflicts_with = "reward_model")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["reward_model", "annotator"])]
     pub adapter: Option<PathBuf>,
     /// What the weights are kept in: auto (a bfloat16 file as it is, where that loses nothing), float32 or bfloat16
     #[arg(long, value_name = "DTYPE", default_value = "auto", conflicts_with = "reward_model")]
@@ -44,7 +50,7 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub no_eos: bool,
     /// Also print the log-prob of each response token
-    #[arg(long, conflicts_with = "reward_model")]
+    #[arg(long, conflicts_with_all = ["reward_model", "annotator"])]
     pub per_token: bool,
     /// Tokens per batch, padding included
     #[arg(long, value_name = "N", default_value_t = 4096)]
@@ -54,9 +60,10 @@ pub struct ScoreArgs {
 /// Scores every row.
 pub fn run(args: &ScoreArgs, globals: &Globals) -> Result<(), Failure> {
     let device = globals.device()?;
-    match (&args.model, &args.reward_model) {
-        (Some(model), _) => causal::run(args, model, &device, globals),
-        (None, Some(model)) => reward::run(args, model, &device, globals),
-        (None, None) => Err(Failure::usage("one of --model and --reward-model is needed")),
+    match (&args.model, &args.reward_model, &args.annotator) {
+        (Some(model), ..) => causal::run(args, model, &device, globals),
+        (None, Some(model), _) => reward::run(args, model, &device, globals),
+        (None, None, Some(named)) => annotator::run(args, named, &device, globals),
+        (None, None, None) => Err(Failure::usage("one of --model, --reward-model and --annotator is needed")),
     }
 }

@@ -1,7 +1,7 @@
 //! The rows that are scored: ids as they are, text through a tokenizer.
 use std::{io::Read, path::Path};
 
-use bpo_data::{Error, Prompt, Row, Tokenizer, read_json_rows_from, read_texts_from};
+use bpo_data::{Error, Prompt, Row, TextRow, Tokenizer, read_json_rows_from, read_texts_from};
 use serde_json::Value;
 
 use crate::failure::{Failure, io_failure, warn};
@@ -48,9 +48,14 @@ impl RowFile {
         Ok(read_json_rows_from(&self.name, &self.bytes)?)
     }
 
+    /// Every row of text.
+    pub fn texts(&self) -> Result<Vec<TextRow>, Failure> {
+        Ok(read_texts_from(&self.name, &self.bytes)?)
+    }
+
     /// Every row of text as ids.
     pub fn encode(&self, tokenizer: &Tokenizer, append_eos: bool) -> Result<Vec<Sequence>, Failure> {
-        let encode = |row: bpo_data::TextRow| {
+        let encode = |row: TextRow| {
             let prompt = row.prompt.unwrap_or_else(|| Prompt::Text(String::new()));
             let encoded = tokenizer.encode_prompt(&prompt).and_then(|prompt| {
                 Ok(Sequence {
@@ -61,7 +66,7 @@ impl RowFile {
             });
             encoded.map_err(|error| self.error(row.line, error.to_string()))
         };
-        read_texts_from(&self.name, &self.bytes)?.into_iter().map(encode).collect()
+        self.texts()?.into_iter().map(encode).collect()
     }
 
     /// An error at a line of the input.

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use bpo_annotate::{AnnotatorConfig, AnnotatorKind};
+use bpo_annotate::{AnnotatorConfig, ServiceConfig};
 use bpo_store::RunDir;
 use serde::Serialize;
 
@@ -103,13 +103,24 @@ fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Failure {
 
 /// One line per key that two recipes disagree on.
 fn differences(old: &toml::Table, new: &str) -> Vec<String> {
-    let new: toml::Table = new.parse().unwrap_or_default();
+    let mut new: toml::Table = new.parse().unwrap_or_default();
+    let mut old = old.clone();
+    [&mut old, &mut new].into_iter().filter_map(|table| table.get_mut("annotator")).for_each(drop_service_keys);
     let show = |value: Option<&toml::Value>| value.map_or_else(|| "(not set)".to_string(), ToString::to_string);
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     keys.into_iter()
         .filter(|key| old.get(*key) != new.get(*key))
         .map(|key| format!("  {key}: {} there, {} now", show(old.get(key)), show(new.get(key))))
         .collect()
+}
+
+/// How a service is asked may change between two starts of a run: a longer deadline, a larger budget.
+fn drop_service_keys(annotator: &mut toml::Value) {
+    let Some(table) = annotator.as_table_mut() else { return };
+    if matches!(table.get("kind").and_then(toml::Value::as_str), Some("chat" | "reward_endpoint")) {
+        table.retain(|key, _| !ServiceConfig::KEYS.contains(&key));
+    }
+    table.get_mut("members").and_then(toml::Value::as_array_mut).into_iter().flatten().for_each(drop_service_keys);
 }
 
 /// What went into a run: the BLAKE3 hash of every file, by what it is, and the device.
@@ -175,40 +186,12 @@ impl Identity {
         Ok(())
     }
 
-    /// What an annotator reads: a lexicon, the files of a reward model, a program and those of its arguments that
-    /// are files. What a program reads of its own accord cannot be known here.
+    /// The files that an annotator reads, as far as they can be known.
     pub fn annotator(&mut self, config: &AnnotatorConfig) -> Result<(), Failure> {
-        match &config.kind {
-            AnnotatorKind::Lexicon(lexicon) => match &lexicon.path {
-                Some(path) => self.file("annotator lexicon", path),
-                None => {
-                    self.bytes("annotator lexicon", embedded::LEXICON);
-                    Ok(())
-                }
-            },
-            AnnotatorKind::RewardModel(model) => self.annotator_folder(&model.path),
-            AnnotatorKind::Command(command) => {
-                let folder = command.cwd.as_deref().unwrap_or(Path::new("."));
-                let files = command.program.iter().enumerate().map(|(at, word)| (at, folder.join(word)));
-                files
-                    .filter(|(_, path)| path.is_file())
-                    .try_for_each(|(at, path)| self.file(&format!("annotator program[{at}]"), &path))
-            }
-            _ => Ok(()),
+        if config.needs_embedded_lexicon() {
+            self.bytes("annotator lexicon", embedded::LEXICON);
         }
-    }
-
-    /// Configuration, tokenizer and weights of a model that judges.
-    fn annotator_folder(&mut self, folder: &Path) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| io_failure(folder, &error);
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let is_read = path.extension().is_some_and(|of| of == "json" || of == "safetensors" || of == "jinja");
-            if is_read && path.is_file() {
-                self.file(&format!("annotator {}", name(&path)), &path)?;
-            }
-        }
-        Ok(())
+        config.files().iter().try_for_each(|(what, path)| self.file(&format!("annotator {what}"), path))
     }
 
     /// One file, read in pieces.

@@ -24,6 +24,9 @@ pub fn print_under(headline: &str, report: &Report, folder: &Path, out: &mut Out
         let dropped: Vec<String> = report.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         out.line(&format!("did not train: {}", dropped.join(", ")))?;
     }
+    for line in report.annotator_statistics.lines() {
+        out.line(&line)?;
+    }
     if report.eval_prompts > 0 {
         table(report, out)?;
         samples(report, out)?;

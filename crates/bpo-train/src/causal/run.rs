@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
         let wins = bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), seed);
         let curve = vec![CurvePoint::of(0, &before, None, seed), CurvePoint::of(self.total, &after, wins, seed)];
         let samples = SamplePair::first(&prompts, &before, &after);
-        let report = Report::of(&self.state.counters, self.annotator.name(), self.eval.len(), curve, samples, output);
+        let report = Report::of(&self.state.counters, &self.annotator, self.eval.len(), curve, samples, output);
         let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
         dir.mark_finished(&value)?;
         Ok(report)

@@ -186,10 +186,7 @@ impl Default for Recipe {
             pairs: None,
             references: None,
             apply_chat_template: false,
-            annotator: bpo_annotate::AnnotatorConfig {
-                kind: bpo_annotate::AnnotatorKind::Lexicon(bpo_annotate::LexiconConfig::default()),
-                both_orders: false,
-            },
+            annotator: bpo_annotate::AnnotatorKind::Lexicon(bpo_annotate::LexiconConfig::default()).into(),
             seed: 42,
             loss_type: LossType::default().to_string().as_str().into(),
             loss_weights: None,

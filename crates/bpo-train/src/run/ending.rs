@@ -101,7 +101,7 @@ impl Run<'_> {
         }
         let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
         let samples = SamplePair::first(&prompts, &before, &after);
-        let report = Report::of(&self.state.counters, self.annotator.name(), self.eval.len(), curve, samples, output);
+        let report = Report::of(&self.state.counters, &self.annotator, self.eval.len(), curve, samples, output);
         let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
         dir.mark_finished(&value)?;
         Ok(report)

@@ -109,12 +109,12 @@ impl Run<'_> {
                     missing_eos_penalty: recipe.missing_eos_penalty,
                 };
                 let judged = judge.judge(questions)?;
-                quota.count(&judged)?;
+                collect::count(quota, &judged)?;
                 Ok(judged)
             });
             let judged = judged?;
             if !is_new {
-                quota.count(&judged)?;
+                collect::count(quota, &judged)?;
             }
             choices.extend(judged);
             if asked.is_some() {

@@ -4,7 +4,7 @@ mod gather;
 
 use std::time::Instant;
 
-use bpo_annotate::Annotator;
+use bpo_annotate::{AbstainQuota, Annotator};
 use bpo_data::{ReferenceRow, Tokenizer};
 use bpo_model::{Adapter, Decoder};
 use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error, EvalPrompt, LearningRate, Observer, Recipe, Reference, RefreshSchedule, Report, Scored, Stage, TrainPrompt,
     TrainRows, Trainable,
-    collect::{self, AbstainQuota, Collected, Pair},
+    collect::{self, Collected, Pair},
     dataset::{Prepared, prepare},
     ensemble::{Ensemble, Member},
     numerics::{self, not_finite},
@@ -64,6 +64,11 @@ pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Obs
         Err(Error::Interrupted) => {
             run.state.save(&mut run.checkpoints)?;
             Ok(Outcome::Interrupted(run.state.step))
+        }
+        // An annotator that is mended later finds every step that was done before it failed.
+        Err(error @ (Error::Abstentions { .. } | Error::Annotator(_))) => {
+            run.state.save(&mut run.checkpoints)?;
+            Err(error)
         }
         done => Ok(Outcome::Finished(Box::new(done?))),
     }
@@ -126,7 +131,7 @@ impl<'a> Run<'a> {
         let slope = criterion.objective.slope_at_the_reference(&base.device())?;
         prospect::describe(recipe, &schedule, total, trainable, slope).iter().for_each(|line| observer.note(line));
         let replay = Replay::restored(recipe.regenerate_fraction, &schedule, &mut journal, state.step)?;
-        let quota = AbstainQuota::restored(&mut journal, state.step)?;
+        let quota = collect::restored_quota(&mut journal, state.step)?;
         let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
         Ok(Self {
             criterion,
@@ -174,13 +179,13 @@ impl<'a> Run<'a> {
         self.finish(before, after, observer)
     }
 
-    /// A step, or the state before it: an interrupted one is resumed from its beginning, its records being kept. What
-    /// it changes up to the last place where it can be interrupted are the snapshots; the policy and its optimiser,
-    /// which are larger, are not held a second time.
+    /// A step, or the state before it: one that is interrupted, or whose annotator fails, is resumed from its beginning,
+    /// its records being kept. What it changes up to the last place where that can happen are the snapshots; the policy
+    /// and its optimiser, which are larger, are not held a second time.
     fn whole_step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
         let before = (self.state.behaviour.clone(), self.state.reference.clone());
         let done = self.step(observer);
-        if let Err(Error::Interrupted) = done {
+        if done.is_err() {
             (self.state.behaviour, self.state.reference) = before;
         }
         done
