@@ -82,7 +82,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("a first tensor that does not start at 0", || one("[1]", "[4,8]", 8), &["tensor w", "gap"]),
     attack("fewer bytes than the shape needs", || one("[2]", "[0,4]", 4), &["tensor w has 4 bytes", "needs 8"]),
     attack("more bytes than the shape needs", || one("[1]", "[0,8]", 8), &["tensor w has 8 bytes", "needs 4"]),
-    attack("half a byte", || half_byte(), &["tensor w", "impossible"]),
+    attack("half a byte", half_byte, &["tensor w", "impossible"]),
     attack("tensors that overlap", || two("[0,8]", "[4,12]", 12), &["tensor b", "overlaps"]),
     attack("tensors on the same bytes", || two("[0,8]", "[0,8]", 8), &["overlaps"]),
     attack("a gap between tensors", || two("[0,8]", "[12,20]", 20), &["tensor b", "gap"]),

@@ -22,7 +22,7 @@ mod scorer;
 mod verdict;
 
 pub use annotator::{Annotator, Item, TieIdentical, compare_distinct};
-pub use command::{Command, CommandJudge, CommandScorer, split_words};
+pub use command::{Command, CommandJudge, CommandScorer, reply_score, reply_verdict, split_words};
 pub use config::{
     AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Parts, RegexConfig,
     RewardModelConfig,

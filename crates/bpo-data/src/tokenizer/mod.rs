@@ -1,5 +1,6 @@
 //! Text ↔ token ids, with chat templates; untrusted text never becomes a control token.
 
+mod bounds;
 mod chat;
 mod engine;
 mod settings;
