@@ -84,7 +84,7 @@ pub struct Read<T> {
 /// Reads prompts, with references where the rows have them.
 ///
 /// Accepted: `prompt` as a string or a message list; `messages`; `conversations` (ShareGPT);
-/// `instruction` with optional `input` (Alpaca); `chosen` alone or with `rejected` (transcripts
+/// `instruction` with optional `input` (Alpaca); `context` with ranked `completions` (NeMo); `chosen` alone or with `rejected` (transcripts
 /// `"\n\nHuman: …\n\nAssistant: …"` or message lists). A trailing assistant turn becomes the
 /// reference; otherwise `label`, `reference`, `completion`, `response` or `output` is.
 ///
@@ -116,8 +116,9 @@ fn keep_prompt(rows: &mut Vec<PromptRow>, line: usize, row: &Object) -> Result<(
 ///
 /// Accepted: `prompt`, `chosen`, `rejected` as strings or message lists; `chosen` and `rejected`
 /// alone, as transcripts or message lists whose common turns are the prompt; `conversations` with
-/// `chosen` and `rejected` objects (ShareGPT). Pairs that differ by more than one last assistant
-/// turn each, and pairs of identical responses, are skipped and counted.
+/// `chosen` and `rejected` objects (ShareGPT); `context` with `completions` of `rank` and `completion` (NeMo), of which
+/// the best and the worst make the pair. Pairs that differ by more than one last assistant
+/// turn each, pairs of identical responses, and completions of one rank are skipped and counted.
 ///
 /// # Errors
 /// As [`read_prompts`].
