@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use serde_json::Value;
 
-use crate::reader::{Row, Source, each_row, open};
+use crate::reader::Input::{self, Bytes, File};
+use crate::reader::{Row, Source, each_row_in};
 use crate::schema;
 use crate::{Error, Prompt};
 
@@ -237,15 +238,6 @@ fn keep_completions(rows: &mut Vec<CompletionsRow>, line: usize, row: &Object) -
 
 pub(crate) type Object = Map<String, Value>;
 
-/// Where rows come from.
-pub(crate) enum Input<'a> {
-    /// A file.
-    File(&'a Path),
-    /// Bytes and their name.
-    Bytes(&'a str, &'a [u8]),
-}
-use Input::{Bytes, File};
-
 /// Feeds each row to `keep` as it is read; a reason it returns becomes an error with its line.
 pub(crate) fn each_object(
     input: Input<'_>,
@@ -259,10 +251,7 @@ pub(crate) fn each_object(
         Value::Object(row) => keep(line, row).map_err(|reason| source.row(line, reason)),
         _ => Ok(()), // the reader yields objects only
     };
-    match input {
-        File(path) => each_row(&source, open(path)?, &mut keep_row),
-        Bytes(_, bytes) => each_row(&source, bytes, &mut keep_row),
-    }
+    each_row_in(input, &source, &mut keep_row)
 }
 
 #[cfg(test)]
