@@ -14,6 +14,10 @@ use crate::Error;
 
 /// Deepest nesting of columns: messages with parts need eight.
 const MAX_DEPTH: usize = 32;
+/// Most columns, groups included. The parquet crate goes down nested groups by recursion, and ends the process where
+/// the stack does: the number bounds the depth before it looks.
+const MAX_COLUMNS: u64 = 1024;
+const MAGIC: &[u8] = b"PAR1";
 
 /// Rows of a file, numbered from 1.
 pub(super) fn each_row(
@@ -39,6 +43,7 @@ fn each<R: ChunkReader + 'static>(
     keep: &mut dyn FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let damaged = |line: usize, reason: String| source.row(line, format!("damaged Parquet: {reason}"));
+    check_footer(&file).map_err(|reason| damaged(1, reason))?;
     let reader = guarded(|| SerializedFileReader::new(file)).map_err(|reason| damaged(1, reason))?;
     check(reader.metadata()).map_err(|reason| damaged(1, reason))?;
     let mut records = guarded(|| reader.get_row_iter(None)).map_err(|reason| damaged(1, reason))?;
@@ -51,6 +56,48 @@ fn each<R: ChunkReader + 'static>(
             None => return Ok(()),
         }
     }
+}
+
+/// Refuses a footer that is not in the file or has too many columns.
+fn check_footer<R: ChunkReader>(file: &R) -> Result<(), String> {
+    let read = |start: u64, length: u64| guarded(|| file.get_bytes(start, length as usize));
+    let size = file.len();
+    let tail = size.checked_sub(8).filter(|start| *start >= 4).ok_or("it ends too early")?;
+    let end = read(tail, 8)?;
+    let (Some(length), true) = (end.first_chunk(), end.ends_with(MAGIC)) else {
+        return Err("it does not end as Parquet does".to_owned());
+    };
+    let length = u64::from(u32::from_le_bytes(*length));
+    let start = tail.checked_sub(length).filter(|start| *start >= 4);
+    let start = start.ok_or_else(|| format!("it says its footer has {length} bytes; the file has {size}"))?;
+    let columns = columns(&read(start, length.min(32))?).ok_or("its footer does not begin with a schema")?;
+    if columns > MAX_COLUMNS {
+        return Err(format!("it has {columns} columns; at most {MAX_COLUMNS} are read"));
+    }
+    Ok(())
+}
+
+/// The number of schema elements in a footer: in Thrift's compact protocol, field 1 (the version), then the length of
+/// field 2 (the schema), as every writer puts them.
+fn columns(footer: &[u8]) -> Option<u64> {
+    const VERSION: u8 = 0x15;
+    const SCHEMA: u8 = 0x19;
+    const STRUCT: u8 = 12;
+    let rest = footer.strip_prefix(&[VERSION])?;
+    let (_, rest) = varint(rest)?;
+    let (&head, rest) = rest.strip_prefix(&[SCHEMA])?.split_first()?;
+    match (head & 15, head >> 4) {
+        (STRUCT, 15) => varint(rest).map(|(columns, _)| columns),
+        (STRUCT, columns) => Some(u64::from(columns)),
+        _ => None,
+    }
+}
+
+/// A number of seven bits a byte, and what is behind it.
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let length = bytes.iter().take(9).position(|byte| byte & 128 == 0)? + 1;
+    let (number, rest) = bytes.split_at(length);
+    Some((number.iter().rev().fold(0, |sum, byte| sum << 7 | u64::from(byte & 127)), rest))
 }
 
 /// Refuses sizes that no row group has, before anything of them is read.
@@ -208,6 +255,37 @@ mod tests {
             let message = read_preferences_from("f", &whole[..keep]).unwrap_err().to_string();
             assert!(message.starts_with("f:1: damaged Parquet: ") && message.len() < 500, "{message}");
         }
+    }
+
+    #[test]
+    fn columns_nested_as_deep_as_they_may_be_many_are_refused_without_exhausting_a_thread_s_stack() {
+        for depth in [40, MAX_COLUMNS as usize, MAX_COLUMNS as usize + 1, 100_000] {
+            let mut thrift = vec![0x15, 2, 0x19, 0xfc];
+            let mut rest = depth;
+            while rest > 127 {
+                thrift.push(rest as u8 | 128);
+                rest >>= 7;
+            }
+            thrift.push(rest as u8);
+            for level in 1..=depth {
+                let group: &[u8] = &[0x35, 0, 0x18, 1, b'a', 0x15, 2, 0];
+                let leaf: &[u8] = &[0x15, 2, 0x25, 0, 0x18, 1, b'a', 0];
+                thrift.extend(if level < depth { group } else { leaf });
+            }
+            thrift.extend([0x16, 0, 0x19, 0x0c, 0]);
+            let file = [MAGIC, &thrift, &(thrift.len() as u32).to_le_bytes(), MAGIC].concat();
+            let message = read_preferences_from("f", &file).unwrap_err().to_string();
+            let word = if depth > MAX_COLUMNS as usize { "columns; at most 1024" } else { "nested more than 32 deep" };
+            assert!(message.contains(word), "{depth}: {message}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_seven_bits_a_byte_are_read() {
+        assert_eq!(varint(&[0xac, 2, 7]), Some((300, &[7][..])));
+        assert_eq!(varint(&[128; 20]), None);
+        assert_eq!(columns(&[0x15, 2, 0x19, 0x5c]), Some(5));
+        assert_eq!(columns(&[0x15, 2, 0x19, 0x5a]), None);
     }
 
     proptest! {
