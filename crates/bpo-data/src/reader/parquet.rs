@@ -225,6 +225,19 @@ mod tests {
         }
     }
 
+    /// Written by pyarrow (`tests/messages.py`).
+    const MESSAGES: &[u8] = include_bytes!("../../tests/messages.parquet");
+
+    #[test]
+    fn lists_of_messages_as_pyarrow_writes_them_are_pairs() {
+        let rows = super::super::read_json_rows_from("f", MESSAGES).unwrap();
+        assert_eq!(rows[1].value["score"], Value::Null);
+        assert_eq!(rows[2].value["id"], 3);
+        let read = read_preferences_from("f", MESSAGES).unwrap();
+        assert_eq!((read.rows.len(), read.rows[0].prompt.text()), (3, "q".to_owned()));
+        assert_eq!((read.rows[2].chosen.as_str(), read.rows[2].rejected.as_str()), ("a", "b"));
+    }
+
     #[test]
     fn a_file_without_the_columns_lists_those_it_has() {
         let schema = "message m { required binary question (UTF8); optional group parts { required double x; } }";

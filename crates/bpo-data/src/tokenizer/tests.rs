@@ -271,7 +271,7 @@ fn every_private_use_character_may_occur_in_contents() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn text_never_becomes_a_control_token(
