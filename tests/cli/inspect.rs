@@ -56,7 +56,7 @@ fn rows_over_the_limits_are_counted_by_reason() {
     assert_eq!(fitting(&[])["kept"], 2);
     let cut = fitting(&["--max-length", "12"]);
     assert_eq!((&cut["kept"], &cut["dropped"]["prompt and completion too long"]), (&0.into(), &2.into()), "{cut}");
-    assert_eq!(fitting(&["--max-prompt-length", "3"])["dropped"]["prompt too long"], 1);
+    assert_eq!(fitting(&["--max-prompt-length", "3"])["dropped"]["prompt too long"], 2);
 }
 
 #[test]

@@ -77,8 +77,8 @@ const COMPLETION: &str = "\x1b[32m";
 const CONTROL: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Prints the row token by token: the prompt dim, what is learned green, special tokens yellow. Without colour a `‖`
-/// stands where the completion begins.
+/// Prints the row token by token, a `‖` where the completion begins; in colour the prompt is dim, what is learned
+/// green, special tokens yellow.
 pub fn print(out: &mut Out, text: &Text, tokenizer: &Tokenizer, colour: bool) -> Result<(), Failure> {
     let Encoded { prompt, completions } = encoded(text, tokenizer)?;
     out.line(&format!("line {}, token by token:", text.line))?;

@@ -141,10 +141,8 @@ fn copy<'a>(node: &Expr<'a>) -> Expr<'a> {
             Expr::Slice(with(s, Slice { expr: expr(&s.expr), start, stop, step }))
         }
         Expr::UnaryOp(s) => {
-            let op = match s.op {
-                UnaryOpKind::Not => UnaryOpKind::Not,
-                UnaryOpKind::Neg => UnaryOpKind::Neg,
-            };
+            // It cannot be copied.
+            let op = if matches!(s.op, UnaryOpKind::Not) { UnaryOpKind::Not } else { UnaryOpKind::Neg };
             Expr::UnaryOp(with(s, UnaryOp { op, expr: expr(&s.expr) }))
         }
         Expr::BinOp(s) if matches!(s.op, BinOpKind::Mul) => {
