@@ -1,4 +1,6 @@
 //! Chat templates: bounded, the same each time, and no text of a user becomes a control token.
+use std::cell::RefCell;
+
 use bpo_data::{Message, Prompt, Tokenizer};
 use serde_json::{Value, json};
 
@@ -9,13 +11,27 @@ const FIRST_SPECIAL: u32 = 256;
 const LONGEST: usize = 1 << 20;
 const REPEATS: usize = 4;
 
+thread_local! {
+    // Building one takes longer than any template.
+    static TOKENIZER: RefCell<Tokenizer> = RefCell::new(tokenizer());
+}
+
 /// The first byte chooses a conversation, the rest is the template.
 pub fn chat_template(data: &[u8]) {
     let Some((&choice, source)) = data.split_first() else { return };
     let Ok(source) = std::str::from_utf8(source) else { return };
-    let config = json!({"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<pad>", "chat_template": source});
-    let tokenizer = Tokenizer::from_bytes(byte_tokenizer().as_bytes(), Some(config.to_string().as_bytes()))
-        .expect("a template is only compiled when it is used");
+    TOKENIZER.with_borrow_mut(|tokenizer| {
+        tokenizer.set_chat_template(source);
+        check(tokenizer, choice, source);
+    });
+}
+
+fn tokenizer() -> Tokenizer {
+    let config = json!({"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<pad>"}).to_string();
+    Tokenizer::from_bytes(byte_tokenizer().as_bytes(), Some(config.as_bytes())).expect("a good tokenizer")
+}
+
+fn check(tokenizer: &Tokenizer, choice: u8, source: &str) {
     let messages = conversation(choice);
     let contents: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
     let rendered = tokenizer.render_chat(&messages, true);
@@ -47,7 +63,7 @@ fn conversation(choice: u8) -> Vec<Message> {
 }
 
 /// A byte-level BPE without merges, then the special tokens.
-pub(crate) fn byte_tokenizer() -> String {
+fn byte_tokenizer() -> String {
     let is_printable = |b: u32| matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let mut next = 256;
     let mut vocab = serde_json::Map::new();

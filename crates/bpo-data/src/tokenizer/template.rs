@@ -32,25 +32,13 @@ const NAME: &str = "chat";
 pub(super) struct Template {
     source: Result<String, String>,
     environment: Environment<'static>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
-    pad_token: Option<String>,
+    /// Texts of BOS, EOS and padding.
+    names: [Option<String>; 3],
 }
 
 impl Template {
-    pub(super) fn new(
-        source: &str,
-        bos_token: &Option<String>,
-        eos_token: &Option<String>,
-        pad_token: &Option<String>,
-    ) -> Self {
-        Self {
-            source: checked(source),
-            environment: environment(),
-            bos_token: bos_token.clone(),
-            eos_token: eos_token.clone(),
-            pad_token: pad_token.clone(),
-        }
+    pub(super) fn new(source: &str, names: &[Option<String>; 3]) -> Self {
+        Self { source: checked(source), environment: environment(), names: names.clone() }
     }
 
     /// Renders a conversation.
@@ -80,13 +68,14 @@ impl Template {
     }
 
     fn context(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
-        let token = |token: &Option<String>| token.clone().map_or(Value::UNDEFINED, Value::from);
+        let [bos_token, eos_token, pad_token] =
+            self.names.each_ref().map(|name| name.clone().map_or(Value::UNDEFINED, Value::from));
         context! {
             messages => messages.iter().map(turn).collect::<Vec<Value>>(),
             add_generation_prompt => add_generation_prompt,
-            bos_token => token(&self.bos_token),
-            eos_token => token(&self.eos_token),
-            pad_token => token(&self.pad_token),
+            bos_token,
+            eos_token,
+            pad_token,
             // `transformers` defines both, as None.
             tools => Value::from(()),
             documents => Value::from(()),

@@ -1,8 +1,8 @@
 use super::*;
 
 fn render(source: &str, messages: &[Message]) -> Result<String, Error> {
-    let (bos, eos) = (Some("<s>".to_owned()), Some("</s>".to_owned()));
-    Template::new(source, &bos, &eos, &None).render(messages, true)
+    let names = [Some("<s>".to_owned()), Some("</s>".to_owned()), None];
+    Template::new(source, &names).render(messages, true)
 }
 
 fn hello() -> Vec<Message> {
