@@ -43,7 +43,7 @@ fn check(tokenizer: &Tokenizer, choice: u8, source: &str) {
     assert_eq!(rendered, again);
     assert!(rendered.len() <= LONGEST + REPEATS * contents, "{} bytes", rendered.len());
     let Ok(ids) = tokenizer.encode_prompt(&Prompt::Messages(messages)) else { return };
-    if choice % 4 == 0 {
+    if choice.is_multiple_of(4) {
         assert_eq!(&tokenizer.decode_raw(&ids).expect("bytes and special tokens"), rendered);
     }
     // Such a template has nothing to make a special token of.

@@ -9,7 +9,10 @@ use crate::cli::bpo::fixture;
 /// A folder and the bytes of its weights.
 type Model = Option<(TempDir, usize)>;
 
-pub const ATTACKS: &[(&str, fn() -> Model, &[&str])] = &[
+/// Name, builder, and the words of the refusal.
+type Attack = (&'static str, fn() -> Model, &'static [&'static str]);
+
+pub const ATTACKS: &[Attack] = &[
     ("a NaN", || patched(f32::NAN), &["model.norm.weight", "non-finite", "element 1"]),
     ("an infinity", || patched(f32::NEG_INFINITY), &["model.norm.weight", "non-finite"]),
     (
@@ -23,12 +26,15 @@ pub const ATTACKS: &[(&str, fn() -> Model, &[&str])] = &[
 
 const TENSOR: &str = "model.norm.weight";
 
+/// Dtype, shape and bytes of a tensor.
+type Parts = (Dtype, Vec<usize>, Vec<u8>);
+
 /// The fixture with its tensors passed through `change`, which gives dtype, shape and bytes, or leaves one out.
-fn model(change: impl Fn(&str, &TensorView<'_>) -> Option<(Dtype, Vec<usize>, Vec<u8>)>) -> Model {
+fn model(change: impl Fn(&str, &TensorView<'_>) -> Option<Parts>) -> Model {
     let source = fixture("arch/llama-tied")?;
     let bytes = fs::read(source.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensors: Vec<(String, (Dtype, Vec<usize>, Vec<u8>))> =
+    let tensors: Vec<(String, Parts)> =
         file.iter().filter_map(|(name, view)| Some((name.to_owned(), change(name, &view)?))).collect();
     let views = tensors
         .iter()
@@ -40,7 +46,7 @@ fn model(change: impl Fn(&str, &TensorView<'_>) -> Option<(Dtype, Vec<usize>, Ve
     Some((dir, written.len()))
 }
 
-fn same(view: &TensorView<'_>) -> (Dtype, Vec<usize>, Vec<u8>) {
+fn same(view: &TensorView<'_>) -> Parts {
     (view.dtype(), view.shape().to_vec(), view.data().to_vec())
 }
 
