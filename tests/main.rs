@@ -10,11 +10,13 @@
     clippy::disallowed_methods
 )]
 
+mod attacks;
 mod cli;
 mod conformance;
 #[allow(dead_code, reason = "opening is all that is used")]
 #[path = "../crates/bpo-cli/src/device.rs"]
 mod device;
 mod faults;
+mod fuzz;
 #[allow(dead_code, reason = "each of its users uses its part")]
 mod golden;

@@ -31,6 +31,58 @@ fn a_data_file_says_what_it_reads_as() {
     assert!(told["tokens"]["chosen"]["max"].as_u64().unwrap() >= 2, "{told}");
 }
 
+const PAIRS: &str = "{\"prompt\":\"Once upon a time\",\"chosen\":\" there was a cat.\",\"rejected\":\" no.\"}\n\
+    {\"prompt\":\"The dog\",\"chosen\":\" ran.\",\"rejected\":\" sat and sat and sat and sat.\"}\n";
+
+#[test]
+fn a_row_is_shown_in_ids_with_its_boundary_and_the_mask_of_the_loss() {
+    let Some(model) = fixture("stories260K") else { return };
+    let (_dir, path) = file("d.jsonl", PAIRS);
+    let told = facts(&[arg(&path), "--model", arg(&model), "--row", "2"]);
+    let (sample, chosen) = (&told["sample"], &told["sample"]["chosen"]);
+    let length = |ids: &Value| ids.as_array().unwrap().len();
+    let (prompt, completion) = (length(&sample["prompt_ids"]), length(&chosen["ids"]));
+    assert_eq!((&sample["line"], chosen["boundary"].as_u64()), (&2.into(), Some(prompt as u64)));
+    assert_eq!(chosen["mask"], "0".repeat(prompt) + &"1".repeat(completion));
+    assert!(length(&sample["rejected"]["ids"]) > completion);
+    bpo(&["inspect", arg(&path), "--model", arg(&model), "--row", "3"]).refused(2, &["--row 3", "rows 1 to 2"]);
+}
+
+#[test]
+fn rows_over_the_limits_are_counted_by_reason() {
+    let Some(model) = fixture("stories260K") else { return };
+    let (_dir, path) = file("d.jsonl", PAIRS);
+    let fitting = |flags: &[&str]| facts(&[&[arg(&path), "--model", arg(&model)], flags].concat())["fitting"].clone();
+    assert_eq!(fitting(&[])["kept"], 2);
+    let cut = fitting(&["--max-length", "12"]);
+    assert_eq!((&cut["kept"], &cut["dropped"]["prompt and completion too long"]), (&0.into(), &2.into()), "{cut}");
+    assert_eq!(fitting(&["--max-prompt-length", "3"])["dropped"]["prompt too long"], 2);
+}
+
+#[test]
+fn tokens_are_told_apart_without_colour_where_nobody_looks() {
+    let Some(model) = fixture("stories260K") else { return };
+    let (_dir, path) = file("d.jsonl", PAIRS);
+    let run = bpo(&["inspect", arg(&path), "--model", arg(&model)]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("line 1, token by token:") && run.stdout.contains("‖"), "{}", run.stdout);
+    assert!(!run.stdout.contains('\x1b'), "no colours in a file");
+}
+
+#[test]
+fn ranked_completions_read_as_pairs() {
+    let rank = |rank: u8, text: &str| {
+        format!("{{\"rank\":{rank},\"completion\":[{{\"role\":\"assistant\",\"content\":\"{text}\"}}]}}")
+    };
+    let row = format!(
+        "{{\"context\":[{{\"role\":\"user\",\"content\":\"q\"}}],\"completions\":[{},{}]}}\n",
+        rank(1, "b"),
+        rank(0, "a")
+    );
+    let (_dir, path) = file("d.jsonl", &row);
+    assert_eq!(facts(&[arg(&path)])["reads_as"]["pairs"], "1 pairs, 0 skipped");
+}
+
 #[test]
 fn a_run_is_looked_at_without_a_trace() {
     let dir = tempfile::tempdir().unwrap();

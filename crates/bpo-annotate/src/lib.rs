@@ -33,7 +33,7 @@ mod verdict;
 
 pub use agreement::{Agreement, Between};
 pub use annotator::{Annotator, Item, TieIdentical, compare_distinct};
-pub use command::{Command, CommandJudge, CommandScorer, split_words};
+pub use command::{Command, CommandJudge, CommandScorer, reply_score, reply_verdict, split_words};
 pub use config::{
     AnnotatorConfig, AnnotatorKind, CacheChoice, ChatConfig, CommandConfig, LengthConfig, LexiconConfig, Mode, Order,
     PanelConfig, Parts, RegexConfig, RewardEndpointConfig, RewardModelConfig, ServiceConfig,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{Input, Object, each_object};
+use crate::reader::Input;
+use crate::rows::{Object, each_object};
 use crate::{Error, Prompt, schema};
 
 /// A logged text with what came of it.

@@ -1,4 +1,6 @@
-//! JSON rows from `.jsonl`, `.jsonl.gz`, `.json` and `.json.gz`, one at a time.
+//! Rows from `.jsonl`, `.json`, either gzipped, and `.parquet`, one at a time.
+
+mod parquet;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -18,18 +20,18 @@ const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const PARQUET_MAGIC: &[u8] = b"PAR1";
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// One JSON object of a source.
+/// One row of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// 1-based line where the row starts.
+    /// 1-based line where the row starts; of a Parquet file the number of the row.
     pub line: usize,
     /// The row: always a JSON object.
     pub value: Value,
 }
 
-/// Reads every row of a JSONL file or a JSON array, gzipped or not.
+/// Reads every row of a JSONL file or a JSON array, gzipped or not, or of a Parquet file.
 ///
-/// The kind is found by content: gzip by its magic number, an array by the first character. A
+/// The kind is found by content: gzip and Parquet by their magic numbers, an array by the first character. A
 /// byte-order mark, CRLF, blank lines and a missing last newline are fine.
 ///
 /// # Errors
@@ -37,7 +39,7 @@ pub struct Row {
 /// nested too deeply or longer than 16 MiB; a damaged gzip stream and a source without rows are
 /// errors too.
 pub fn read_json_rows(path: &Path) -> Result<Vec<Row>, Error> {
-    collect(|keep| each_row(&Source::of_path(path), open(path)?, keep))
+    collect(|keep| each_row_in(Input::File(path), &Source::of_path(path), keep))
 }
 
 /// [`read_json_rows`] over bytes in memory; `source` names them in errors.
@@ -45,7 +47,7 @@ pub fn read_json_rows(path: &Path) -> Result<Vec<Row>, Error> {
 /// # Errors
 /// As [`read_json_rows`].
 pub fn read_json_rows_from(source: &str, bytes: &[u8]) -> Result<Vec<Row>, Error> {
-    collect(|keep| each_row(&Source(source.to_owned()), bytes, keep))
+    collect(|keep| each_row_in(Input::Bytes(source, bytes), &Source(source.to_owned()), keep))
 }
 
 fn collect(
@@ -80,21 +82,41 @@ impl Source {
     }
 }
 
-pub(crate) fn open(path: &Path) -> Result<BufReader<File>, Error> {
-    let file = File::open(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    Ok(BufReader::with_capacity(1 << 16, file))
+/// Where rows come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// A file.
+    File(&'a Path),
+    /// Bytes and their name.
+    Bytes(&'a str, &'a [u8]),
 }
 
 /// Calls `keep` for each row in order and stops at the first error.
-pub(crate) fn each_row(
+pub(crate) fn each_row_in(
+    input: Input<'_>,
+    source: &Source,
+    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
+) -> Result<(), Error> {
+    match input {
+        Input::Bytes(_, bytes) if bytes.starts_with(PARQUET_MAGIC) => parquet::each_row_of(source, bytes, keep),
+        Input::Bytes(_, bytes) => each_text_row(source, bytes, keep),
+        Input::File(path) => {
+            let file = File::open(path).map_err(|e| source.io(e))?;
+            let mut raw = BufReader::with_capacity(1 << 16, file);
+            match raw.fill_buf().map_err(|e| source.io(e))?.starts_with(PARQUET_MAGIC) {
+                true => parquet::each_row(source, raw.into_inner(), keep),
+                false => each_text_row(source, raw, keep),
+            }
+        }
+    }
+}
+
+fn each_text_row(
     source: &Source,
     mut raw: impl BufRead,
     keep: &mut dyn FnMut(Row) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let head = raw.fill_buf().map_err(|e| source.io(e))?;
-    if head.starts_with(PARQUET_MAGIC) {
-        return Err(source.row(1, "Parquet is not read here; convert the file to JSONL"));
-    }
     if head.starts_with(GZIP_MAGIC) {
         let decoder = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw));
         each_plain_row(source, decoder, keep)

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use serde_json::Value;
 
-use crate::reader::{Row, Source, each_row, open};
+use crate::reader::Input::{self, Bytes, File};
+use crate::reader::{Row, Source, each_row_in};
 use crate::schema;
 use crate::{Error, Prompt};
 
@@ -84,7 +85,7 @@ pub struct Read<T> {
 /// Reads prompts, with references where the rows have them.
 ///
 /// Accepted: `prompt` as a string or a message list; `messages`; `conversations` (ShareGPT);
-/// `instruction` with optional `input` (Alpaca); `chosen` alone or with `rejected` (transcripts
+/// `instruction` with optional `input` (Alpaca); `context` with ranked `completions` (NeMo); `chosen` alone or with `rejected` (transcripts
 /// `"\n\nHuman: …\n\nAssistant: …"` or message lists). A trailing assistant turn becomes the
 /// reference; otherwise `label`, `reference`, `completion`, `response` or `output` is.
 ///
@@ -116,8 +117,9 @@ fn keep_prompt(rows: &mut Vec<PromptRow>, line: usize, row: &Object) -> Result<(
 ///
 /// Accepted: `prompt`, `chosen`, `rejected` as strings or message lists; `chosen` and `rejected`
 /// alone, as transcripts or message lists whose common turns are the prompt; `conversations` with
-/// `chosen` and `rejected` objects (ShareGPT). Pairs that differ by more than one last assistant
-/// turn each, and pairs of identical responses, are skipped and counted.
+/// `chosen` and `rejected` objects (ShareGPT); `context` with `completions` of `rank` and `completion` (NeMo), of which
+/// the best and the worst make the pair. Pairs that differ by more than one last assistant
+/// turn each, pairs of identical responses, and completions of one rank are skipped and counted.
 ///
 /// # Errors
 /// As [`read_prompts`].
@@ -236,15 +238,6 @@ fn keep_completions(rows: &mut Vec<CompletionsRow>, line: usize, row: &Object) -
 
 pub(crate) type Object = Map<String, Value>;
 
-/// Where rows come from.
-pub(crate) enum Input<'a> {
-    /// A file.
-    File(&'a Path),
-    /// Bytes and their name.
-    Bytes(&'a str, &'a [u8]),
-}
-use Input::{Bytes, File};
-
 /// Feeds each row to `keep` as it is read; a reason it returns becomes an error with its line.
 pub(crate) fn each_object(
     input: Input<'_>,
@@ -258,10 +251,7 @@ pub(crate) fn each_object(
         Value::Object(row) => keep(line, row).map_err(|reason| source.row(line, reason)),
         _ => Ok(()), // the reader yields objects only
     };
-    match input {
-        File(path) => each_row(&source, open(path)?, &mut keep_row),
-        Bytes(_, bytes) => each_row(&source, bytes, &mut keep_row),
-    }
+    each_row_in(input, &source, &mut keep_row)
 }
 
 #[cfg(test)]

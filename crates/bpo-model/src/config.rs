@@ -24,6 +24,18 @@ pub enum Architecture {
 /// Every `model_type` that is read, for error messages.
 const MODEL_TYPES: &str = "model_type llama, mistral, qwen2, qwen3, gemma";
 
+/// Largest values of the sizes that multiply into allocations.
+const BOUNDS: [(&str, usize); 8] = [
+    ("vocab_size", 1 << 22),
+    ("hidden_size", 1 << 17),
+    ("intermediate_size", 1 << 20),
+    ("num_hidden_layers", 1 << 12),
+    ("num_attention_heads", 1 << 12),
+    ("num_key_value_heads", 1 << 12),
+    ("head_dim", 1 << 13),
+    ("max_position_embeddings", 1 << 30),
+];
+
 /// Nonlinearity of the gated feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -117,11 +129,11 @@ impl DecoderConfig {
     /// Reads `DIR/config.json`, in the layout of transformers 4 or 5.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Json`]; [`Error::Unsupported`] naming the key for anything that would
+    /// [`Error::Files`], [`Error::Json`]; [`Error::Unsupported`] naming the key for anything that would
     /// otherwise be computed wrongly.
     pub fn from_dir(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("config.json");
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = bpo_files::read_json_file(&path)?;
         Self::from_json(&path, &bytes)
     }
 
@@ -134,6 +146,23 @@ impl DecoderConfig {
             .map_err(|error| Error::Json { path: path.to_path_buf(), reason: error.to_string() })?;
         let config = Keys { path: path.to_path_buf(), raw: &raw }.read()?;
         Ok(config)
+    }
+
+    /// About how many scalars such a model has: its matrices without the head.
+    pub(crate) fn scalars(&self) -> u64 {
+        let [vocab, hidden, ffn, layers, heads, kv_heads, dim] = [
+            self.vocab_size,
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_hidden_layers,
+            self.num_attention_heads,
+            self.num_key_value_heads,
+            self.head_dim,
+        ]
+        .map(|size| size as u64);
+        // The bounds of sizes keep each layer below 2^45 and all of them below 2^57.
+        let layer = hidden * (2 * heads * dim + 2 * kv_heads * dim + 3 * ffn);
+        vocab * hidden + layers * layer
     }
 
     /// The attention heads of every layer.
@@ -161,7 +190,7 @@ impl Keys<'_> {
             defaults.kv_heads.unwrap_or(heads)
         });
         let head_dim = self.head_dim(&defaults, hidden, heads)?;
-        let layers = self.required("num_hidden_layers")?;
+        let layers = self.bounded("num_hidden_layers", self.required("num_hidden_layers")?)?;
         let gemma = architecture == Architecture::Gemma;
         let attention_bias = self.flag("attention_bias")?.unwrap_or(false);
         let config = DecoderConfig {
@@ -365,22 +394,17 @@ impl Keys<'_> {
         }
     }
 
-    /// Sizes that multiply into allocations are bounded before anything is allocated.
     fn check(&self, config: &DecoderConfig) -> Result<(), Error> {
-        let bounded = [
-            ("vocab_size", config.vocab_size, 1 << 22),
-            ("hidden_size", config.hidden_size, 1 << 17),
-            ("intermediate_size", config.intermediate_size, 1 << 20),
-            ("num_hidden_layers", config.num_hidden_layers, 1 << 12),
-            ("num_attention_heads", config.num_attention_heads, 1 << 12),
-            ("num_key_value_heads", config.num_key_value_heads, 1 << 12),
-            ("head_dim", config.head_dim, 1 << 13),
-            ("max_position_embeddings", config.max_position_embeddings, 1 << 30),
-        ];
-        for (key, value, limit) in bounded {
-            if value == 0 || value > limit {
-                return Err(self.unsupported(key, &value.to_string(), &format!("1 to {limit}")));
-            }
+        for (key, value) in [
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("intermediate_size", config.intermediate_size),
+            ("num_attention_heads", config.num_attention_heads),
+            ("num_key_value_heads", config.num_key_value_heads),
+            ("head_dim", config.head_dim),
+            ("max_position_embeddings", config.max_position_embeddings),
+        ] {
+            self.bounded(key, value)?;
         }
         if !config.num_attention_heads.is_multiple_of(config.num_key_value_heads) {
             let (heads, kv) = (config.num_attention_heads, config.num_key_value_heads);
@@ -390,6 +414,16 @@ impl Keys<'_> {
             return Err(self.unsupported("head_dim", &config.head_dim.to_string(), "an even width"));
         }
         Ok(())
+    }
+
+    /// A size, if it is within [`BOUNDS`]: nothing is allocated for one that is not.
+    fn bounded(&self, key: &str, value: usize) -> Result<usize, Error> {
+        match BOUNDS.iter().find(|(bounded, _)| *bounded == key) {
+            Some((_, limit)) if value == 0 || value > *limit => {
+                Err(self.unsupported(key, &value.to_string(), &format!("1 to {limit}")))
+            }
+            _ => Ok(value),
+        }
     }
 
     fn has(&self, key: &str) -> bool {
@@ -431,7 +465,7 @@ impl Keys<'_> {
     }
 
     fn json(&self, reason: &str) -> Error {
-        Error::Json { path: self.path.clone(), reason: reason.to_string() }
+        Error::Json { path: self.path.clone(), reason: shown(reason) }
     }
 
     fn missing(&self, key: &str) -> Error {
@@ -442,9 +476,18 @@ impl Keys<'_> {
         Error::Unsupported {
             path: self.path.clone(),
             key: key.to_string(),
-            value: value.to_string(),
+            value: shown(value),
             supported: format!("supported: {supported}"),
         }
+    }
+}
+
+/// The beginning of a text that may repeat a value of the file, which may be of any length.
+fn shown(text: &str) -> String {
+    const LENGTH: usize = 300;
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
     }
 }
 
@@ -465,5 +508,48 @@ impl Defaults {
             Architecture::Gemma => (Some(16), Some(256), 8192),
         };
         Self { kv_heads, head_dim, positions }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(key: &str, value: Value) -> Result<DecoderConfig, Error> {
+        let mut raw = json!({"model_type": "qwen2", "vocab_size": 8, "hidden_size": 8, "intermediate_size": 8,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "use_sliding_window": true});
+        raw[key] = value;
+        DecoderConfig::from_json(Path::new("config.json"), raw.to_string().as_bytes())
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_by_name_before_anything_is_allocated() {
+        assert!(read("num_labels", json!(1)).is_ok());
+        for (key, limit) in BOUNDS {
+            for value in [json!(0), json!(limit + 1), json!(u64::MAX), json!(1_000_000_000_000_u64)] {
+                let error = read(key, value.clone()).unwrap_err().to_string();
+                assert!(error.contains(key), "{key} = {value}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_not_repeated_whole() {
+        for (key, value) in [("model_type", json!("x".repeat(1 << 20))), ("vocab_size", json!(vec![1; 1 << 16]))] {
+            assert!(read(key, value).unwrap_err().to_string().len() < 2000, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_largest_sizes_are_counted_without_overflow() {
+        let mut config = read("num_labels", json!(1)).unwrap();
+        assert_eq!(config.scalars(), 8 * 8 + 8 * (2 * 8 + 2 * 4 + 3 * 8));
+        (config.vocab_size, config.hidden_size, config.intermediate_size) = (1 << 22, 1 << 17, 1 << 20);
+        (config.num_hidden_layers, config.num_attention_heads, config.num_key_value_heads) =
+            (1 << 12, 1 << 12, 1 << 12);
+        config.head_dim = 1 << 13;
+        assert!(config.scalars() > 1 << 50);
     }
 }

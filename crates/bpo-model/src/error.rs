@@ -32,24 +32,9 @@ pub enum Error {
         /// What is.
         supported: String,
     },
-    /// A safetensors file is damaged.
-    #[error("{path}: not a safetensors file: {reason}")]
-    Safetensors {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A shard index names something it must not.
-    #[error("{path}: shard \"{shard}\" {reason}")]
-    Shard {
-        /// The index file.
-        path: PathBuf,
-        /// The shard's name.
-        shard: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A model file cannot be read, or is not what it says it is.
+    #[error(transparent)]
+    Files(#[from] bpo_files::Error),
     /// A tensor that the configuration asks for is not in the files.
     #[error("{path}: tensor {tensor} is missing")]
     MissingTensor {

@@ -10,13 +10,25 @@ use crate::{
 /// Standard deviation of new weights when `config.json` names none, as in transformers.
 const INITIALIZER_RANGE: f64 = 0.02;
 
+/// Most scalars of a model with random weights.
+const MAX_SCALARS: u64 = 1 << 32;
+
 impl Decoder {
     /// A model with random weights as transformers initialises them: normal with standard deviation
     /// `initializer_range` for matrices, zero biases, unit norms. The same seed gives the same bits.
     ///
     /// # Errors
-    /// None for a valid configuration; the signature is [`Decoder::from_checkpoint`]'s.
+    /// [`Error::Unsupported`] for more than 2³² scalars (16 GiB in f32): those come from a file, or not at all.
     pub fn random(config: DecoderConfig, seed: u64, device: &Device) -> Result<Self, Error> {
+        let scalars = config.scalars();
+        if scalars > MAX_SCALARS {
+            return Err(Error::Unsupported {
+                path: "config.json".into(),
+                key: "its sizes".into(),
+                value: format!("{scalars} parameters"),
+                supported: format!("from random weights: up to {MAX_SCALARS}"),
+            });
+        }
         let deviation = config.raw.get("initializer_range").and_then(serde_json::Value::as_f64);
         let norm = if config.unit_offset_norm { 0.0 } else { 1.0 };
         let device = device.clone().inner();

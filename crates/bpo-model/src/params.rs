@@ -101,9 +101,9 @@ impl Parameters {
     /// Reads what [`Parameters::to_bytes`] wrote.
     ///
     /// # Errors
-    /// [`Error::Safetensors`] naming `what`.
+    /// [`Error::Files`] naming `what`.
     pub fn from_bytes(what: &str, bytes: &[u8], device: &Device) -> Result<Self, Error> {
-        let damaged = |reason: String| Error::Safetensors { path: what.into(), reason };
+        let damaged = |reason: String| Error::from(bpo_files::Error::Safetensors { path: what.into(), reason });
         let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
         let mut parameters = Self::new();
         for (name, view) in file.iter() {

@@ -36,11 +36,11 @@ impl Adapter {
     /// Reads a PEFT LoRA adapter.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Json`], [`Error::Safetensors`]; [`Error::Adapter`] for a kind of adapter
+    /// [`Error::Files`], [`Error::Json`]; [`Error::Adapter`] for a kind of adapter
     /// that is not computed (DoRA, trained biases, saved modules, …) or tensors that do not pair up.
     pub fn from_dir(dir: &Path, device: &Device) -> Result<Self, Error> {
         let path = dir.join("adapter_config.json");
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = bpo_files::read_json_file(&path)?;
         let raw: Value = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Json { path: path.clone(), reason: error.to_string() })?;
         let config = read_config(dir, &raw)?;

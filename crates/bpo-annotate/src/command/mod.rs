@@ -23,6 +23,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{Abstention, Annotator, Comparison, Error, Item, Judgement, Scorer, Verdict};
+pub use protocol::{reply_score, reply_verdict};
 use session::Session;
 pub use words::split_words;
 

@@ -21,6 +21,22 @@ pub(super) struct Answer<T> {
     pub belongs: bool,
 }
 
+/// What a line of a program in mode "score" is taken for, whatever question it answers.
+///
+/// # Errors
+/// Why it is no score: an [`Abstention`] is what a comparison with it becomes.
+pub fn reply_score(line: &[u8]) -> Result<f64, Abstention> {
+    reply(line).map_err(Abstention::Malformed).and_then(|reply| score(&reply.body).value)
+}
+
+/// What a line of a program in mode "compare" is taken for, whatever question it answers.
+///
+/// # Errors
+/// Why it is no verdict.
+pub fn reply_verdict(line: &[u8]) -> Result<Verdict, Abstention> {
+    reply(line).map_err(Abstention::Malformed).and_then(|reply| verdict(&reply.body).value)
+}
+
 /// Reads one line.
 pub(super) fn reply(line: &[u8]) -> Result<Reply, String> {
     let text = String::from_utf8_lossy(line);

@@ -42,7 +42,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("form").args(["pairs", "scores"])))]
 pub struct AnnotateArgs {
-    /// Prompts with their completions, JSONL or a JSON array, gzipped or not; `-` is standard input
+    /// Prompts with their completions, JSONL or a JSON array, gzipped or not, or Parquet; `-` is standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     responses: PathBuf,
     /// `lexicon`, a VADER file, `length`, a reward model's folder, the address of an OpenAI-compatible server, a

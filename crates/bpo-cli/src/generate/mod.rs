@@ -41,7 +41,7 @@ pub struct GenerateArgs {
     /// One prompt; a user's message where the model has a chat template
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Prompts, JSONL or a JSON array, gzipped or not; `embedded` is the story model's
+    /// Prompts, JSONL or a JSON array, gzipped or not, or Parquet; `embedded` is the story model's
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
     /// Continue --prompt as plain text also where the model has a chat template

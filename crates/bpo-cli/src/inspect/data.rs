@@ -1,17 +1,35 @@
 //! Facts about a data file.
 use std::path::Path;
 
-use bpo_data::{Error, Row, Tokenizer, read_json_rows, read_preferences, read_prompts, read_texts};
+use bpo_data::{Error, Limits, Row, Tokenizer, read_json_rows, read_preferences, read_prompts, read_texts};
 use serde_json::{Map, Value, json};
 
-use super::object;
+use super::{
+    InspectArgs, object,
+    sample::{self, Text},
+};
 use crate::{failure::Failure, source::ModelSource};
 
 /// Characters of the first row that are shown.
 const SHOWN: usize = 400;
 
-/// Rows, schema, first row, lengths.
-pub fn facts(path: &Path, model: Option<&ModelSource>) -> Result<Map<String, Value>, Failure> {
+/// What a tokenizer makes of a file.
+pub struct Tokenized {
+    tokenizer: Tokenizer,
+    texts: Vec<Text>,
+    row: usize,
+}
+
+impl Tokenized {
+    /// The row that is shown, and what shows it.
+    pub fn sample(&self) -> (&Text, &Tokenizer) {
+        (&self.texts[self.row], &self.tokenizer)
+    }
+}
+
+/// Rows, schema, first row; with a model lengths, what fits, and a row in ids.
+pub fn facts(args: &InspectArgs) -> Result<(Map<String, Value>, Option<Tokenized>), Failure> {
+    let path: &Path = &args.path;
     let rows = read_json_rows(path)?;
     let keys: Vec<&String> = rows[0].value.as_object().into_iter().flat_map(Map::keys).collect();
     let mut facts = object(json!({
@@ -22,10 +40,48 @@ pub fn facts(path: &Path, model: Option<&ModelSource>) -> Result<Map<String, Val
         "reads_as": reads_as(path, &rows[0]),
         "first_row": shown(&rows[0].value),
     }));
-    if let Some(model) = model {
-        facts.insert("tokens".into(), tokens(path, &rows, &model.load_tokenizer()?)?);
+    let Some(model) = &args.model else { return Ok((facts, None)) };
+    let tokenizer = model.load_tokenizer()?;
+    facts.insert("tokens".into(), tokens(path, &rows, &tokenizer)?);
+    let texts = texts(path, &rows)?;
+    let Some(row) = args.row.checked_sub(1).filter(|row| *row < texts.len()) else {
+        return Err(Failure::usage(format!("--row {}: there are rows 1 to {}", args.row, texts.len())));
+    };
+    let limits = limits(args, model);
+    facts.insert("fitting".into(), sample::fitting(&texts, &tokenizer, &limits)?);
+    facts.insert("sample".into(), sample::facts(&texts[row], &tokenizer)?);
+    Ok((facts, Some(Tokenized { tokenizer, texts, row })))
+}
+
+/// What was asked for, or else the context that the model was trained with.
+fn limits(args: &InspectArgs, model: &ModelSource) -> Limits {
+    let context = model.load_config().ok().map(|config| config.max_position_embeddings);
+    Limits { max_length: args.max_length.or(context), max_prompt_length: args.max_prompt_length, ..Limits::default() }
+}
+
+/// The rows as pairs, or as texts, or as prompts: the first that they can be read as.
+fn texts(path: &Path, rows: &[Row]) -> Result<Vec<Text>, Failure> {
+    if (has(&rows[0], "chosen") || has(&rows[0], "completions"))
+        && let Ok(pairs) = read_preferences(path)
+        && !pairs.rows.is_empty()
+    {
+        let text = |row: bpo_data::PreferenceRow| Text {
+            line: row.line,
+            prompt: Some(row.prompt),
+            completions: vec![("chosen", row.chosen), ("rejected", row.rejected)],
+        };
+        return Ok(pairs.rows.into_iter().map(text).collect());
     }
-    Ok(facts)
+    if let Ok(texts) = read_texts(path) {
+        let text = |row: bpo_data::TextRow| Text {
+            line: row.line,
+            prompt: row.prompt,
+            completions: vec![("completion", row.completion)],
+        };
+        return Ok(texts.into_iter().map(text).collect());
+    }
+    let text = |row: bpo_data::PromptRow| Text { line: row.line, prompt: Some(row.prompt), completions: Vec::new() };
+    Ok(read_prompts(path)?.into_iter().map(text).collect())
 }
 
 fn shown(row: &Value) -> String {
@@ -53,7 +109,7 @@ fn reads_as(path: &Path, first: &Row) -> Value {
             format!("{} rows, {references} with a reference", rows.len())
         }),
     );
-    if has(first, "chosen") {
+    if has(first, "chosen") || has(first, "completions") {
         tell(
             "pairs",
             read_preferences(path).map(|read| {
@@ -75,7 +131,7 @@ fn tokens(path: &Path, rows: &[Row], tokenizer: &Tokenizer) -> Result<Value, Fai
         stats.insert("prompt".into(), summary(lengths.collect::<Result<_, Failure>>()?));
     }
     let completion = |text: &str| Ok(tokenizer.encode_completion(text, false)?.len());
-    if let (true, Ok(pairs)) = (has(&rows[0], "chosen"), read_preferences(path)) {
+    if let (true, Ok(pairs)) = (has(&rows[0], "chosen") || has(&rows[0], "completions"), read_preferences(path)) {
         for (name, of) in [("chosen", 0), ("rejected", 1)] {
             let lengths = pairs.rows.iter().map(|row| completion([&row.chosen, &row.rejected][of]));
             stats.insert(name.into(), summary(lengths.collect::<Result<_, Failure>>()?));

@@ -3,6 +3,7 @@ mod adapter;
 mod data;
 mod model;
 mod run;
+mod sample;
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   bpo inspect ./SmolLM2-135M-Instruct
-  bpo inspect prompts.jsonl --model ./SmolLM2-135M-Instruct
+  bpo inspect pairs.parquet --model ./SmolLM2-135M-Instruct --row 7 --max-length 512
   bpo inspect runs/happy --json";
 
 /// Say what a model, an adapter, a data file or a run is
@@ -31,6 +32,15 @@ pub struct InspectArgs {
     /// Model whose tokenizer counts the tokens of a data file
     #[arg(long, value_name = "DIR")]
     pub model: Option<ModelSource>,
+    /// Row of a data file that is shown in tokens, from 1; with --model
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub row: usize,
+    /// Longest prompt and completion, in tokens, for the count of rows that fit [default: the model's context]
+    #[arg(long, value_name = "N", requires = "model")]
+    pub max_length: Option<usize>,
+    /// Longest prompt, in tokens
+    #[arg(long, value_name = "N", requires = "model")]
+    pub max_prompt_length: Option<usize>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,
@@ -38,29 +48,43 @@ pub struct InspectArgs {
 
 /// Looks at the path and prints what is known.
 pub fn run(args: &InspectArgs, _: &Globals) -> Result<(), Failure> {
-    let facts = facts(args)?;
+    let (mut facts, tokenized) = facts(args)?;
     let mut out = Out::new();
     if args.json {
         out.json(&Value::Object(facts))?;
     } else {
+        // People see the row in tokens, programs in ids.
+        facts.remove("sample");
         print(&mut out, &facts, 0)?;
+        if let Some(tokenized) = &tokenized {
+            let (text, tokenizer) = tokenized.sample();
+            let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            sample::print(&mut out, text, tokenizer, colour)?;
+        }
     }
     out.flush()
 }
 
-fn facts(args: &InspectArgs) -> Result<Map<String, Value>, Failure> {
+fn facts(args: &InspectArgs) -> Result<(Map<String, Value>, Option<data::Tokenized>), Failure> {
+    let found = std::fs::metadata(&args.path);
+    if args.path != Path::new(crate::embedded::NAME) && found.is_ok_and(|found| !found.is_dir()) {
+        return data::facts(args);
+    }
+    folder(args).map(|facts| (facts, None))
+}
+
+fn folder(args: &InspectArgs) -> Result<Map<String, Value>, Failure> {
     let path: &Path = &args.path;
     if path == Path::new(crate::embedded::NAME) {
         return model::facts(&ModelSource::Embedded);
     }
-    let found = std::fs::metadata(path).map_err(|error| io_failure(path, &error))?;
+    std::fs::metadata(path).map_err(|error| io_failure(path, &error))?;
     let has = |name: &str| path.join(name).is_file();
-    match found.is_dir() {
-        false => data::facts(path, args.model.as_ref()),
-        true if has("adapter_config.json") => adapter::facts(path),
-        true if has("config.json") => model::facts(&ModelSource::Dir(path.to_owned())),
-        true if has("recipe.toml") || has("journal.bin") || has("metrics.jsonl") => run::facts(path),
-        true => Err(Failure::input(format!(
+    match () {
+        () if has("adapter_config.json") => adapter::facts(path),
+        () if has("config.json") => model::facts(&ModelSource::Dir(path.to_owned())),
+        () if has("recipe.toml") || has("journal.bin") || has("metrics.jsonl") => run::facts(path),
+        () => Err(Failure::input(format!(
             "{}: neither a model (config.json), nor an adapter (adapter_config.json), nor a run (recipe.toml)",
             path.display()
         ))),

@@ -43,7 +43,7 @@ pub struct ScoreArgs {
     /// Tokenizer for rows of text [default: the model's]
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
-    /// Rows, JSONL or a JSON array, gzipped or not; `-` is standard input
+    /// Rows, JSONL or a JSON array, gzipped or not, or Parquet; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// Do not end text responses with EOS

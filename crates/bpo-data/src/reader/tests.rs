@@ -63,7 +63,7 @@ fn bad_rows_stop_at_their_line_without_contents() {
     fails("[{},\n{\"SECRET\": ", "data:2: bad JSON");
     fails("[{}]\nSECRET", "data:2: text after the end of the array");
     fails(b"[{\"SECRET\": \"\xff\"}]", "data:1: invalid UTF-8");
-    fails("PAR1SECRET", "data:1: Parquet");
+    fails("PAR1SECRET", "data:1: damaged Parquet");
 }
 
 #[test]

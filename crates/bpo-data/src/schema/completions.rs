@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::Object;
 use super::fields::{field, unknown_schema, wrong};
 use super::prompt::{completion, is_empty};
 use super::turns::messages;
+use super::{Object, ranked};
 use crate::Prompt;
 
 const COMPLETIONS: &str = "`prompt` (string or messages) with `completions` or `responses` (lists), \
-    or with `text`, `completion` or `response`";
+    or with `text`, `completion` or `response`; `context` with ranked `completions`";
 
 /// Keys of several completions, in order of preference.
 const SEVERAL: [&str; 2] = ["completions", "responses"];
@@ -18,6 +18,10 @@ const ONE: [&str; 3] = ["text", "completion", "response"];
 
 /// The prompt of a row, the same as the row spells it, and its completions.
 pub(crate) fn completions(row: &Object) -> Result<(Prompt, Value, Vec<String>), String> {
+    if let (None, Some(ranked)) = (field(row, "prompt"), ranked::ranked(row)?) {
+        let completions = ranked.completions.into_iter().map(|(_, text)| text).collect();
+        return Ok((ranked.prompt, row["context"].clone(), completions));
+    }
     let given = field(row, "prompt").ok_or_else(|| unknown_schema(row, COMPLETIONS))?;
     // A last assistant turn is context here: the completions are elsewhere.
     let prompt = match given {

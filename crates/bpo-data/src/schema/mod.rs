@@ -4,6 +4,7 @@ mod completions;
 mod fields;
 mod preference;
 mod prompt;
+mod ranked;
 mod transcript;
 mod turns;
 

@@ -5,11 +5,12 @@ use serde_json::Value;
 use super::fields::{field, unknown_schema};
 use super::prompt::{completion, find_prompt, is_empty};
 use super::turns::messages;
-use super::{Object, transcript};
+use super::{Object, ranked, transcript};
 use crate::{Message, Prompt};
 
 const PAIRS: &str = "`prompt`, `chosen`, `rejected` (strings or messages); `chosen` and \
-    `rejected` alone (transcripts or messages); `conversations` with `chosen` and `rejected`";
+    `rejected` alone (transcripts or messages); `conversations` with `chosen` and `rejected`; \
+    `context` with `completions` of `rank` and `completion`";
 
 /// Why a row is skipped: the two sides differ by more than their last assistant turns.
 pub(crate) const DIVERGED: &str = "the two sides diverge before the last assistant turn";
@@ -27,6 +28,10 @@ pub(crate) struct Pair {
 /// The pair of a row, or why it is skipped; an error where the row is malformed.
 pub(crate) fn preference(row: &Object) -> Result<Result<Pair, &'static str>, String> {
     let (Some(chosen), Some(rejected)) = (field(row, "chosen"), field(row, "rejected")) else {
+        if let Some(ranked) = ranked::ranked(row)? {
+            let pair = ranked.extremes().map(|(prompt, chosen, rejected)| Pair { prompt, chosen, rejected });
+            return checked(pair);
+        }
         return Err(unknown_schema(row, PAIRS));
     };
     let explicit = ["prompt", "messages", "conversations", "instruction"].iter().any(|key| field(row, key).is_some());
@@ -35,6 +40,11 @@ pub(crate) fn preference(row: &Object) -> Result<Result<Pair, &'static str>, Str
         _ if explicit => Ok(given(row, chosen, rejected)?),
         _ => return Err(unknown_schema(row, PAIRS)),
     };
+    checked(pair)
+}
+
+/// Refuses an empty prompt, and skips a pair of the same response twice.
+fn checked(pair: Result<Pair, &'static str>) -> Result<Result<Pair, &'static str>, String> {
     match pair {
         Ok(pair) if is_empty(&pair.prompt) => Err("the prompt is empty".to_owned()),
         Ok(pair) if pair.chosen == pair.rejected => Ok(Err(IDENTICAL)),

@@ -4,11 +4,12 @@ use serde_json::Value;
 
 use super::fields::{RESPONSES, field, string, unknown_schema, wrong};
 use super::turns::{message, messages, split_answer};
-use super::{Object, transcript};
+use super::{Object, ranked, transcript};
 use crate::{Message, Prompt};
 
 const PROMPTS: &str = "`prompt` (string or messages), `messages`, `conversations`, \
-    `instruction` (+ `input`), `chosen` (+ `rejected`; transcripts or messages)";
+    `instruction` (+ `input`), `chosen` (+ `rejected`; transcripts or messages), \
+    `context` with ranked `completions`";
 const TEXTS: &str = "`text`; or a prompt (`prompt`, `messages`, `conversations`, `instruction`) \
     with `completion`, `label`, `response`, `reference`, `output` or `chosen`; or a conversation \
     that ends with an assistant turn";
@@ -18,6 +19,9 @@ pub(crate) fn prompt(row: &Object) -> Result<(Prompt, Option<String>), String> {
     let (prompt, answer) = find_prompt(row)?.ok_or_else(|| unknown_schema(row, PROMPTS))?;
     if is_empty(&prompt) {
         return Err("the prompt is empty".to_owned());
+    }
+    if let Some(ranked) = ranked::ranked(row)? {
+        return Ok((prompt, ranked.completions.into_iter().next().map(|(_, best)| best)));
     }
     let reference = match response(row)? {
         Some(text) => Some(text),
@@ -32,6 +36,10 @@ pub(crate) fn text(row: &Object) -> Result<(Option<Prompt>, String), String> {
         Some((prompt, answer)) => (Some(prompt).filter(|p| !is_empty(p)), answer),
         None => (None, None),
     };
+    if let (true, Some(ranked)) = (prompt.is_some(), ranked::ranked(row)?) {
+        let best = ranked.completions.into_iter().next();
+        return best.map(|(_, best)| (prompt, best)).ok_or_else(|| unknown_schema(row, TEXTS));
+    }
     // Without a prompt, `text` comes first: `{"text", "label"}` is a classification row.
     let text = match string(row, "text")? {
         Some(text) if prompt.is_none() => Some(text),
@@ -55,11 +63,14 @@ pub(super) fn find_prompt(row: &Object) -> Result<Option<(Prompt, Option<String>
         let text = input.map_or(instruction.clone(), |input| format!("{instruction}\n{input}"));
         return Ok(Some((Prompt::Text(text), None)));
     }
+    if let Some(ranked) = ranked::ranked(row)? {
+        return Ok(Some((ranked.prompt, None)));
+    }
     field(row, "chosen").map_or(Ok(None), from_chosen)
 }
 
 /// A `prompt` field: a string or a message list.
-fn explicit(key: &str, value: &Value) -> Result<(Prompt, Option<String>), String> {
+pub(super) fn explicit(key: &str, value: &Value) -> Result<(Prompt, Option<String>), String> {
     match value {
         Value::String(text) => Ok((Prompt::Text(text.clone()), None)),
         Value::Array(_) => Ok(conversation(messages(key, value)?)),

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
+use super::bounds;
 use crate::Error;
 
 /// The text that teaches what the post-processor adds.
@@ -21,7 +22,8 @@ pub(super) struct Engine {
 impl Engine {
     /// Loads a `tokenizer.json`; `special_names` are special even where it does not say so.
     pub(super) fn load(origin: &str, bytes: &[u8], special_names: &[&str]) -> Result<Self, Error> {
-        guarded(|| Self::try_load(bytes, special_names))
+        bounds::check(bytes)
+            .and_then(|()| guarded(|| Self::try_load(bytes, special_names)))
             .map_err(|reason| Error::Tokenizer { origin: origin.to_owned(), reason })
     }
 

@@ -1,5 +1,6 @@
 //! Text ↔ token ids, with chat templates; untrusted text never becomes a control token.
 
+mod bounds;
 mod chat;
 mod engine;
 mod settings;
@@ -22,6 +23,8 @@ pub struct Tokenizer {
     engine: Engine,
     specials: Specials,
     template: Option<Template>,
+    /// Texts of BOS, EOS and padding, for templates.
+    names: [Option<String>; 3],
     /// What the tokenizer puts before a text: BOS, or nothing.
     prefix: Vec<u32>,
     bos_id: Option<u32>,
@@ -69,12 +72,10 @@ impl Tokenizer {
         let pad_id = id(&settings.pad.text).or(settings.pad.id);
         let eos_ids = settings.stop_ids(id(&settings.eos));
         let prefix = settings.prefix(engine.prefix()?, bos_id);
-        let template = settings
-            .template
-            .as_ref()
-            .map(|source| Template::new(source, &settings.bos.text, &settings.eos, &settings.pad.text));
+        let names = [settings.bos.text, settings.eos, settings.pad.text];
+        let template = settings.template.as_ref().map(|source| Template::new(source, &names));
         let specials = Specials::new(engine.special_tokens(), engine.unknown_id(), &eos_ids);
-        Ok(Self { engine, specials, template, prefix, bos_id, pad_id, eos_ids })
+        Ok(Self { engine, specials, template, names, prefix, bos_id, pad_id, eos_ids })
     }
 
     /// The largest id plus one, added tokens included.
@@ -95,6 +96,11 @@ impl Tokenizer {
     /// Every id that ends a response; the first is the one completions are trained to end with.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos_ids
+    }
+
+    /// Replaces the chat template, or gives one to a tokenizer without. A broken one is an error when it is used.
+    pub fn set_chat_template(&mut self, source: &str) {
+        self.template = Some(Template::new(source, &self.names));
     }
 
     /// Encodes untrusted text: no special token ever comes out, and nothing is added.

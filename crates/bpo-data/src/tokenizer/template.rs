@@ -1,9 +1,10 @@
 //! Chat templates: the model's own Jinja, under limits.
 
+mod budget;
 mod globals;
+mod guard;
 
-use std::io::{self, Write};
-
+use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value, context};
 
@@ -15,59 +16,66 @@ const MAX_SOURCE: usize = 1 << 20;
 const MAX_OUTPUT: usize = 1 << 20;
 /// How often a rendering may repeat the contents.
 const MAX_REPEATS: usize = 4;
+/// What a rendering may make on its way to the output, in bytes: a base and a multiple of the contents.
+const MAX_MADE: usize = 64 << 20;
+const MAX_REMADE: usize = 64;
 /// Instructions of a rendering: a base and a share for each message.
 const FUEL: u64 = 200_000;
 const FUEL_PER_MESSAGE: u64 = 5_000;
 const MAX_RECURSION: usize = 100;
 const NAME: &str = "chat";
 
-/// A compiled chat template, or why it does not compile.
+/// A chat template that parses, or why it does not.
 ///
 /// A broken template is an error only when a conversation is rendered: runs on plain text do not
 /// need it.
 pub(super) struct Template {
-    environment: Result<Environment<'static>, String>,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
-    pad_token: Option<String>,
+    source: Result<String, String>,
+    environment: Environment<'static>,
+    /// Texts of BOS, EOS and padding.
+    names: [Option<String>; 3],
 }
 
 impl Template {
-    pub(super) fn new(
-        source: &str,
-        bos_token: &Option<String>,
-        eos_token: &Option<String>,
-        pad_token: &Option<String>,
-    ) -> Self {
-        Self {
-            environment: compile(source),
-            bos_token: bos_token.clone(),
-            eos_token: eos_token.clone(),
-            pad_token: pad_token.clone(),
-        }
+    pub(super) fn new(source: &str, names: &[Option<String>; 3]) -> Self {
+        Self { source: checked(source), environment: environment(), names: names.clone() }
     }
 
     /// Renders a conversation.
     pub(super) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Error> {
-        let compiled = self.environment.as_ref().map_err(|e| Error::ChatTemplate(e.clone()))?;
-        let mut environment = compiled.clone();
+        let source = self.source.as_ref().map_err(|e| Error::ChatTemplate(e.clone()))?;
+        self.try_render(source, messages, add_generation_prompt).map_err(|e| failed(&e))
+    }
+
+    /// Compiled anew each time, which takes less than the rendering: what is compiled borrows its source.
+    fn try_render(
+        &self,
+        source: &str,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, minijinja::Error> {
+        let mut generator = CodeGenerator::new(NAME, source);
+        generator.compile_stmt(&guard::guarded(&parse(source, NAME, syntax()?)?)?);
+        let (instructions, blocks) = generator.finish();
+        let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
-        let template = environment.get_template(NAME).map_err(|e| failed(&e))?;
-        let mut output = Capped { bytes: Vec::new(), limit: output_limit(messages) };
-        template
-            .render_captured_to(self.context(messages, add_generation_prompt), &mut output)
-            .map_err(|e| failed(&e))?;
-        String::from_utf8(output.bytes).map_err(|e| Error::ChatTemplate(e.to_string()))
+        let contents: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+        let limit = MAX_OUTPUT.saturating_add(contents.saturating_mul(MAX_REPEATS));
+        budget::begin(MAX_MADE.saturating_add(contents.saturating_mul(MAX_REMADE)), limit);
+        let (mut output, root) = (String::new(), self.context(messages, add_generation_prompt));
+        eval(&environment, &instructions, root, &blocks, &mut make_string_output(&mut output), AutoEscape::None)?;
+        if output.len() > limit { Err(ErrorKind::WriteFailure.into()) } else { Ok(output) }
     }
 
     fn context(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
-        let token = |token: &Option<String>| token.clone().map_or(Value::UNDEFINED, Value::from);
+        let [bos_token, eos_token, pad_token] =
+            self.names.each_ref().map(|name| name.clone().map_or(Value::UNDEFINED, Value::from));
         context! {
             messages => messages.iter().map(turn).collect::<Vec<Value>>(),
             add_generation_prompt => add_generation_prompt,
-            bos_token => token(&self.bos_token),
-            eos_token => token(&self.eos_token),
-            pad_token => token(&self.pad_token),
+            bos_token,
+            eos_token,
+            pad_token,
             // `transformers` defines both, as None.
             tools => Value::from(()),
             documents => Value::from(()),
@@ -79,20 +87,26 @@ fn turn(message: &Message) -> Value {
     Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())])
 }
 
-fn compile(source: &str) -> Result<Environment<'static>, String> {
+/// The source as it is parsed, if it can be.
+fn checked(source: &str) -> Result<String, String> {
     if source.len() > MAX_SOURCE {
         return Err(format!("longer than {MAX_SOURCE} bytes"));
     }
+    let source = without_generation_tags(source);
+    let parsed = syntax().and_then(|syntax| guard::guarded(&parse(&source, NAME, syntax)?).map(|_| ()));
+    parsed.map(|()| source.clone()).map_err(|e| short(&e.to_string()))
+}
+
+fn syntax() -> Result<SyntaxConfig, minijinja::Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
+}
+
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_syntax(
-        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| short(&e.to_string()))?,
-    );
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_recursion_limit(MAX_RECURSION);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     globals::add(&mut environment);
-    environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|e| short(&e.to_string()))?;
-    Ok(environment)
+    budget::add(&mut environment);
+    environment
 }
 
 /// Replaces `{% generation %}`, which marks what the assistant says and renders nothing.
@@ -116,11 +130,6 @@ fn without_generation_tags(source: &str) -> String {
     out
 }
 
-fn output_limit(messages: &[Message]) -> usize {
-    let contents: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
-    MAX_OUTPUT.saturating_add(contents.saturating_mul(MAX_REPEATS))
-}
-
 fn failed(error: &minijinja::Error) -> Error {
     Error::ChatTemplate(match error.kind() {
         ErrorKind::OutOfFuel => "runs for too long".to_owned(),
@@ -132,26 +141,6 @@ fn failed(error: &minijinja::Error) -> Error {
 /// Templates write their own messages: a few words of them are enough.
 fn short(message: &str) -> String {
     message.chars().take(300).collect()
-}
-
-/// A buffer that refuses to grow over its limit.
-struct Capped {
-    bytes: Vec<u8>,
-    limit: usize,
-}
-
-impl Write for Capped {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + bytes.len() > self.limit {
-            return Err(io::Error::other("over the limit"));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+use super::budget::Capped;
+
 /// Adds `raise_exception`, `strftime_now` and Python's `tojson`.
 pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_function("raise_exception", raise_exception);
@@ -42,17 +44,17 @@ fn strftime_now(format: &str) -> String {
 fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     const MAX_INDENT: usize = 16;
     let indent: Option<usize> = options.get("indent")?;
-    let mut bytes = Vec::new();
+    let mut text = Capped(Vec::new());
     let written = match indent {
         Some(indent) => {
             let spaces = vec![b' '; indent.min(MAX_INDENT)];
             let formatter = PrettyFormatter::with_indent(&spaces);
-            value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
+            value.serialize(&mut Serializer::with_formatter(&mut text, formatter))
         }
-        None => value.serialize(&mut Serializer::with_formatter(&mut bytes, OneLine)),
+        None => value.serialize(&mut Serializer::with_formatter(&mut text, OneLine)),
     };
     written.map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = String::from_utf8_lossy(&text.0).into_owned();
     Ok(Value::from_safe_string(text))
 }
 

@@ -1,8 +1,8 @@
 use super::*;
 
 fn render(source: &str, messages: &[Message]) -> Result<String, Error> {
-    let (bos, eos) = (Some("<s>".to_owned()), Some("</s>".to_owned()));
-    Template::new(source, &bos, &eos, &None).render(messages, true)
+    let names = [Some("<s>".to_owned()), Some("</s>".to_owned()), None];
+    Template::new(source, &names).render(messages, true)
 }
 
 fn hello() -> Vec<Message> {
@@ -70,6 +70,77 @@ fn long_conversations_are_within_the_limits() {
     let messages: Vec<Message> = (0..500).map(|_| Message::new("user", "x".repeat(10_000))).collect();
     let source = "{% for m in messages %}{{ m.role + m.content }}{% endfor %}";
     assert_eq!(render(source, &messages).unwrap().len(), 500 * 10_004);
+}
+
+#[test]
+fn operators_and_filters_that_are_counted_do_what_they_did() {
+    renders("{{ 2 * 3 }}{{ 2 * 1.5 }}{{ 'ab' * 2 }}{{ 2 * 'ab' }}{{ [1, 'a'] * 2 }}", "63.0abababab[1, 'a', 1, 'a']");
+    renders("{{ (1 + 2) ~ 'x' ~ (['a'] + ['b']) }}", "3x['a', 'b']");
+    renders("{{ 'a-b'|replace('-', '+') }}{{ 'aa'.replace('a', 'b', 1) }}{{ 'a1a'|replace(1, 2) }}", "a+bbaa2a");
+    renders("{{ [1, 'a']|join(', ') }}{{ 'abc'|join('-') }}{{ '-'.join(['x', 'y']) }}{{ none|join }}", "1, aa-b-cx-y");
+    renders("{{ 'a\nb'|indent(2) }}|{{ 'a\nb'|indent(width=1, first=true) }}", "a\n  b| a\n b");
+    renders("{{ '{}-{:>3}'.format('a', 7) }}", "a-  7");
+    renders("{{ messages[0].content[1:3] }}{{ {'a': 1}.items()|list }}{{ dict(b=2) }}", "el[('a', 1)]{'b': 2}");
+    renders("{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice(1) ~ twice('a') }}", "11aa");
+    renders("{% macro m() %}<{{ caller() }}>{% endmacro %}{% call m() %}in{% endcall %}", "<in>");
+    renders(
+        "{% set s %}a{% if true %}b{% endif %}{% endset %}{{ s }}{% filter upper %}c{{ s }}{% endfilter %}",
+        "abCAB",
+    );
+    renders("{% for a in [[1, [2]], 3] recursive %}{{ loop(a) if a is iterable else a }}{% endfor %}", "123");
+    renders(
+        "{% with a = 1 + 1, b = 'c' %}{{ a }}{{ b }}{% endwith %}{{ 1 if 2 > 1 else 0 }}{{ not true }}",
+        "2c1False",
+    );
+    renders(
+        "{% for x in range(6) if x % 2 %}{% if x == 5 %}{% break %}{% endif %}{{ x }}{% else %}n{% endfor %}",
+        "13",
+    );
+}
+
+#[test]
+fn templates_that_double_what_they_hold_are_typed_errors_within_a_second() {
+    let sources = [
+        "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s * 9 %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s|replace('x', 'xx') %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s.replace('x', 'xx') %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s]|join %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s.join([ns.s, ns.s]) %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = '{0}{0}'.format(ns.s) %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set b %}{{ ns.s }}{{ ns.s }}{% endset %}\
+         {% set ns.s = b %}{% endfor %}",
+        "{% macro f(s) %}{{ s }}{{ s }}{% endmacro %}{% set ns = namespace(s='x') %}{% for i in range(60) %}\
+         {% set ns.s = f(ns.s) %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = {'a': ns.l, 'b': ns.l} %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(9000) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}",
+        "{% set ns = namespace(l=1) %}{% for i in range(9000) %}{% set ns.l = dict(a=ns.l) %}{% endfor %}",
+        "{% set ns = namespace(l=1) %}{% for i in range(9000) %}{% set ns.l = namespace(a=ns.l) %}{% endfor %}",
+        "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}",
+        "{% set ns = namespace() %}{% set ns.a = [ns] %}{% set ns.b = ns.a ~ '' %}",
+        "{% set s = 'x' * 1000000 %}{% set ns = namespace(l=[]) %}{% for i in range(9000) %}\
+         {% set ns.l = ns.l + [s[1:]] %}{% endfor %}",
+        "{% set s = 'x' * 1000000 %}{% set l = [s] * 1000000 %}{{ l }}",
+        "{% set s = 'x' * 1000000 %}{{ s|replace('x', s) }}",
+        "{{ ('\n' * 1000000)|indent(1000000) }}",
+        "{{ '{:>999999999}'.format(1) }}",
+        "{{ '{:>{}}'.format(1, 999999999) }}",
+        "{{ 'x'|format }}{{ [1]|batch(1000000000, 'x') }}",
+        "{% set l = range(100000)|list %}{% set ns = namespace(l=[]) %}{% for i in range(9000) %}\
+         {% set ns.l = [ns.l, l|sort] %}{% endfor %}",
+        "{{ [[[[[[[[[[[[1]]]]]]]]]]]]|tojson(indent=999999999) ~ 'x' * 9999999 }}",
+        "{% set count = 1 %}{% macro c(x) %}{{ x }}{% endmacro %}{{ 'x'|bpo:count }}",
+    ];
+    for source in sources {
+        let start = std::time::Instant::now();
+        let shown: String = source.chars().take(90).collect();
+        let error = render(source, &hello()).expect_err(&shown);
+        assert!(matches!(&error, Error::ChatTemplate(m) if m.len() < 2_000), "{shown}: {error}");
+        assert!(start.elapsed().as_secs_f64() < 1.0, "{shown}: {:?}", start.elapsed());
+    }
 }
 
 #[test]
