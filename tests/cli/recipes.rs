@@ -160,3 +160,48 @@ fn every_key_that_names_an_input_changes_the_outcome() {
         }
     });
 }
+
+/// A run's standard error.
+fn told(file: &Path, more: &[&str]) -> super::bpo::Run {
+    let dir = tempdir().unwrap();
+    let prompts = format!("prompts={}", arg(file));
+    let mut args = vec!["train", "--run-dir", arg(dir.path())];
+    args.extend(SHORT.iter().copied().chain(["eval_size=0", &prompts]).flat_map(|set| ["--set", set]));
+    bpo(&[&args, more].concat())
+}
+
+#[test]
+fn bad_lines_stop_a_run_unless_they_may_be_skipped_and_are_few() {
+    let dir = tempdir().unwrap();
+    let file = prompts(dir.path(), 199);
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}{{\"prompt\": 7}}\n")).unwrap();
+    told(&file, &[]).refused(3, &["prompts.jsonl:200", "prompt"]);
+    let run = told(&file, &["--bad-lines", "skip"]);
+    run.succeeded();
+    assert!(
+        run.stderr.contains("1 row left out that cannot be read") && run.stderr.contains(":200: "),
+        "{}",
+        run.stderr
+    );
+    told(&file, &["--bad-lines", "ignore"]).refused(2, &["bad_lines", "ignore", "skip"]);
+    std::fs::write(&file, format!("{good}{}", "nonsense\n".repeat(5))).unwrap();
+    told(&file, &["--bad-lines", "skip"]).refused(3, &["5 of 204 rows", "prompts.jsonl:200"]);
+}
+
+#[test]
+fn prompts_that_leave_no_room_are_dropped_and_counted() {
+    let dir = tempdir().unwrap();
+    let file = dir.path().join("prompts.jsonl");
+    // The story model reads 256 tokens, BOS among them, and is asked for 8: 248 are left.
+    let row = |tokens: usize| format!("{{\"prompt\": \"A{}\"}}\n", " a".repeat(tokens - 2));
+    let lengths: Vec<usize> = (246..=250).collect();
+    std::fs::write(&file, lengths.iter().map(|&tokens| row(tokens)).collect::<String>()).unwrap();
+    let rows =
+        bpo(&["generate", "--model", "embedded", "--prompts", arg(&file), "--max-new-tokens", "1", "--json"]).rows();
+    let told_lengths: Vec<usize> = rows.iter().map(|row| row["prompt_ids"].as_array().unwrap().len()).collect();
+    assert_eq!(told_lengths, lengths, "the test's own prompts");
+    let run = told(&file, &["--set", "max_prompt_length=1000", "--set", "per_device_train_batch_size=3"]);
+    run.succeeded();
+    assert!(run.stderr.contains("2 dropped (prompt too long: 2)"), "{}", run.stderr);
+}

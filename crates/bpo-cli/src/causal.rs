@@ -9,9 +9,10 @@ use toml::Table;
 use crate::{
     annotator,
     args::Globals,
-    embedded,
+    data, embedded,
     failure::{Failure, Kind},
     out::Out,
+    progress::Progress,
     recipe,
     source::{ModelSource, companions},
     train::{
@@ -45,7 +46,7 @@ pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Fa
         return out.flush();
     }
     progress.say(&format!("run: {}", folder.display()));
-    let inputs = inputs(&recipe, &device)?;
+    let inputs = inputs(&recipe, &device, &progress)?;
     start.settle(&identity(&recipe, globals)?)?;
     let mut watch = Watch::new(progress, globals.device_name());
     let outcome = bpo_train::causal(&recipe, inputs, &start.dir, &mut watch)?;
@@ -92,18 +93,13 @@ fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failur
     Ok(identity)
 }
 
-fn inputs(recipe: &CausalRecipe, device: &Device) -> Result<CausalInputs, Failure> {
+fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
-    let rows = match recipe.outcomes.as_str() {
-        embedded::NAME => bpo_data::read_outcomes_from("(embedded outcomes)", embedded::OUTCOMES)?,
-        path => bpo_data::read_outcomes(Path::new(path))?,
-    };
-    let references = match recipe.references.as_deref() {
-        None => None,
-        Some(embedded::NAME) => Some(bpo_data::read_references_from("(embedded references)", embedded::EVAL_PROMPTS)?),
-        Some(path) => Some(bpo_data::read_references(Path::new(path))?),
-    };
+    let rows =
+        data::source(&recipe.outcomes, "(embedded outcomes)", embedded::OUTCOMES).with_bad_lines(recipe.bad_lines);
+    let rows = data::told(rows.outcomes()?, progress);
+    let references = data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?;
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;

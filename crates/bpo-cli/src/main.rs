@@ -11,6 +11,7 @@ mod annotator;
 mod args;
 mod causal;
 mod compare;
+mod data;
 mod device;
 mod devices;
 mod embedded;

@@ -1,6 +1,7 @@
 //! `bpo sft`: supervised fine-tuning, of a model or from random weights.
 use std::path::Path;
 
+use bpo_data::RowReader;
 use bpo_model::{Decoder, DecoderConfig};
 use bpo_train::{SftInputs, SftRecipe};
 use burn::tensor::Device;
@@ -8,9 +9,10 @@ use clap::Args;
 
 use crate::{
     args::Globals,
-    embedded,
+    data, embedded,
     failure::{Failure, Kind, io_failure},
     out::Out,
+    progress::Progress,
     recipe,
     source::{ModelSource, check_vocabulary, companions, tokenizer_at},
     train::{
@@ -49,9 +51,10 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
         out.line(&format!("{} is finished: nothing to do. Another --run-dir starts anew.", folder.display()))?;
         return out.flush();
     }
-    let inputs = inputs(&recipe, &device)?;
+    let progress = globals.progress();
+    let inputs = inputs(&recipe, &device, &progress)?;
     start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(globals.progress(), globals.device_name());
+    let mut watch = Watch::new(progress, globals.device_name());
     let report = bpo_train::sft(&recipe, inputs, &start.dir, &mut watch)?;
     watch.finish();
     if report.interrupted {
@@ -81,10 +84,10 @@ fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> 
     Ok(identity)
 }
 
-fn inputs(recipe: &SftRecipe, device: &Device) -> Result<SftInputs, Failure> {
+fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
     let rows = match recipe.data.as_str() {
         embedded::NAME => return Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
-        path => bpo_data::read_texts(Path::new(path))?,
+        path => data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress),
     };
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     if let Some(path) = &recipe.model_config {

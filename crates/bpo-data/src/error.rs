@@ -28,6 +28,16 @@ pub enum Error {
         /// What is wrong, without the row's contents.
         reason: String,
     },
+    /// [`BadLines::Skip`](crate::BadLines::Skip) met more rows that cannot be read than an accident leaves.
+    #[error("{bad} of {total} rows cannot be read, more than one in a hundred; the first: {first}")]
+    TooManyBad {
+        /// Rows that cannot be read.
+        bad: usize,
+        /// All rows.
+        total: usize,
+        /// The file, line and reason of the first.
+        first: String,
+    },
     /// A source holds no rows at all.
     #[error("{origin}: no rows")]
     NoRows {

@@ -30,9 +30,9 @@ pub use order::PromptOrder;
 pub use outcomes::{OutcomeRow, read_outcomes, read_outcomes_from};
 pub use reader::{Row, read_json_rows, read_json_rows_from};
 pub use rows::{
-    CompletionsRow, PreferenceRow, PromptRow, Read, ReferenceRow, TextRow, read_completions, read_completions_from,
-    read_preferences, read_preferences_from, read_prompts, read_prompts_from, read_references, read_references_from,
-    read_texts, read_texts_from,
+    BadLines, CompletionsRow, PreferenceRow, PromptRow, Read, ReferenceRow, RowReader, TextRow, read_completions,
+    read_completions_from, read_preferences, read_preferences_from, read_prompts, read_prompts_from, read_references,
+    read_references_from, read_texts, read_texts_from,
 };
 pub use split::held_out;
 pub use tokenizer::Tokenizer;

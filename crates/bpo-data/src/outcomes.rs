@@ -4,9 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reader::Input;
-use crate::rows::{Object, each_object};
-use crate::{Error, Prompt, schema};
+use crate::rows::Object;
+use crate::{Error, Prompt, Read, RowReader, schema};
 
 /// A logged text with what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,9 +33,7 @@ pub struct OutcomeRow {
 /// As [`read_prompts`](crate::read_prompts); also a number that is missing, not a number or not finite, and a
 /// `logging_logp` above 0.
 pub fn read_outcomes(path: &Path) -> Result<Vec<OutcomeRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(Input::File(path), |line, row| keep(&mut rows, line, row))?;
-    Ok(rows)
+    Ok(RowReader::file(path).outcomes()?.rows)
 }
 
 /// [`read_outcomes`] over bytes in memory; `source` names them in errors.
@@ -44,9 +41,17 @@ pub fn read_outcomes(path: &Path) -> Result<Vec<OutcomeRow>, Error> {
 /// # Errors
 /// As [`read_outcomes`].
 pub fn read_outcomes_from(source: &str, bytes: &[u8]) -> Result<Vec<OutcomeRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(Input::Bytes(source, bytes), |line, row| keep(&mut rows, line, row))?;
-    Ok(rows)
+    Ok(RowReader::bytes(source, bytes).outcomes()?.rows)
+}
+
+impl RowReader<'_> {
+    /// As [`read_outcomes`].
+    ///
+    /// # Errors
+    /// As [`read_outcomes`]; [`Error::TooManyBad`].
+    pub fn outcomes(&self) -> Result<Read<OutcomeRow>, Error> {
+        self.read(|read, line, row| keep(&mut read.rows, line, row))
+    }
 }
 
 fn keep(rows: &mut Vec<OutcomeRow>, line: usize, row: &Object) -> Result<(), String> {

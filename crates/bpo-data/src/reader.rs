@@ -50,12 +50,10 @@ pub fn read_json_rows_from(source: &str, bytes: &[u8]) -> Result<Vec<Row>, Error
     collect(|keep| each_row_in(Input::Bytes(source, bytes), &Source(source.to_owned()), keep))
 }
 
-fn collect(
-    read: impl FnOnce(&mut dyn FnMut(Row) -> Result<(), Error>) -> Result<(), Error>,
-) -> Result<Vec<Row>, Error> {
+fn collect(read: impl FnOnce(&mut Keep<'_>) -> Result<(), Error>) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     read(&mut |row| {
-        rows.push(row);
+        rows.push(row?);
         Ok(())
     })?;
     Ok(rows)
@@ -82,8 +80,11 @@ impl Source {
     }
 }
 
+/// Is given every row in turn, or why it is none; an error that it returns ends the reading.
+pub(crate) type Keep<'k> = dyn FnMut(Result<Row, Error>) -> Result<(), Error> + 'k;
+
 /// Where rows come from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Input<'a> {
     /// A file.
     File(&'a Path),
@@ -91,12 +92,8 @@ pub(crate) enum Input<'a> {
     Bytes(&'a str, &'a [u8]),
 }
 
-/// Calls `keep` for each row in order and stops at the first error.
-pub(crate) fn each_row_in(
-    input: Input<'_>,
-    source: &Source,
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+/// Calls `keep` for each row in order. What hides where the next row begins is an error in any case.
+pub(crate) fn each_row_in(input: Input<'_>, source: &Source, keep: &mut Keep<'_>) -> Result<(), Error> {
     match input {
         Input::Bytes(_, bytes) if bytes.starts_with(PARQUET_MAGIC) => parquet::each_row_of(source, bytes, keep),
         Input::Bytes(_, bytes) => each_text_row(source, bytes, keep),
@@ -111,11 +108,7 @@ pub(crate) fn each_row_in(
     }
 }
 
-fn each_text_row(
-    source: &Source,
-    mut raw: impl BufRead,
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn each_text_row(source: &Source, mut raw: impl BufRead, keep: &mut Keep<'_>) -> Result<(), Error> {
     let head = raw.fill_buf().map_err(|e| source.io(e))?;
     if head.starts_with(GZIP_MAGIC) {
         let decoder = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw));
@@ -125,14 +118,16 @@ fn each_text_row(
     }
 }
 
-fn each_plain_row(
-    source: &Source,
-    reader: impl BufRead,
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn each_plain_row(source: &Source, reader: impl BufRead, keep: &mut Keep<'_>) -> Result<(), Error> {
     let mut lines = Lines { source, reader, buffer: Vec::new(), number: 0 };
     let mut is_first = true;
     while lines.advance()? {
+        if lines.is_too_long() {
+            keep(Err(source.row(lines.number, too_long())))?;
+            lines.skip_rest()?;
+            is_first = false;
+            continue;
+        }
         let text = lines.text();
         if text.is_empty() {
             continue;
@@ -142,7 +137,7 @@ fn each_plain_row(
             return each_element(source, lines.number, &lines.into_rest()?, keep);
         }
         is_first = false;
-        keep(Row { line: lines.number, value: object(source, lines.number, text)? })?;
+        keep(object(source, lines.number, text))?;
     }
     if is_first { Err(source.no_rows()) } else { Ok(()) }
 }
@@ -162,10 +157,18 @@ impl<R: BufRead> Lines<'_, R> {
         let mut limited = (&mut self.reader).take(MAX_ROW as u64 + 1);
         let read = limited.read_until(b'\n', &mut self.buffer).map_err(|e| self.source.io(e))?;
         self.number += 1;
-        if read > MAX_ROW && !self.buffer.ends_with(b"\n") && !self.text().starts_with(b"[") {
-            return Err(self.source.row(self.number, too_long()));
-        }
         Ok(read > 0)
+    }
+
+    /// Whether the current line goes on behind what was read of it. (An array may.)
+    fn is_too_long(&self) -> bool {
+        self.buffer.len() > MAX_ROW && !self.buffer.ends_with(b"\n") && !self.text().starts_with(b"[")
+    }
+
+    /// Goes to the end of the current line.
+    fn skip_rest(&mut self) -> Result<(), Error> {
+        self.reader.skip_until(b'\n').map_err(|e| self.source.io(e))?;
+        Ok(())
     }
 
     /// The current line without surrounding white space and byte-order mark.
@@ -188,12 +191,7 @@ impl<R: BufRead> Lines<'_, R> {
 }
 
 /// Calls `keep` for each element of the JSON array that starts on line `first` of a source.
-fn each_element(
-    source: &Source,
-    first: usize,
-    bytes: &[u8],
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn each_element(source: &Source, first: usize, bytes: &[u8], keep: &mut Keep<'_>) -> Result<(), Error> {
     let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
     let mut cursor = Cursor { bytes, at: 0, line: first };
     cursor.skip_space();
@@ -206,7 +204,7 @@ fn each_element(
         cursor.skip_space();
         let line = cursor.line;
         let element = cursor.element(source)?;
-        keep(Row { line, value: object(source, line, element)? })?;
+        keep(object(source, line, element))?;
         cursor.skip_space();
         match cursor.peek() {
             Some(b',') => cursor.at += 1,
@@ -262,12 +260,12 @@ impl<'a> Cursor<'a> {
 }
 
 /// Parses one row, which must be an object.
-fn object(source: &Source, line: usize, bytes: &[u8]) -> Result<Value, Error> {
+fn object(source: &Source, line: usize, bytes: &[u8]) -> Result<Row, Error> {
     let text = std::str::from_utf8(bytes)
         .map_err(|e| source.row(line, format!("invalid UTF-8 at byte {} of the row", e.valid_up_to() + 1)))?;
     let value: Value = serde_json::from_str(text).map_err(|e| source.row(line, bad_json(&e)))?;
     match value {
-        Value::Object(_) => Ok(value),
+        Value::Object(_) => Ok(Row { line, value }),
         other => Err(source.row(line, format!("the row is {}, not an object", kind(&other)))),
     }
 }

@@ -80,6 +80,151 @@ pub struct Read<T> {
     pub rows: Vec<T>,
     /// How many rows were left out, by reason.
     pub skipped: BTreeMap<&'static str, usize>,
+    /// Rows that could not be read and were skipped, as [`BadLines::Skip`] asks.
+    pub bad: usize,
+    /// The first of them: the file, the line and what is wrong with it.
+    pub first_bad: Option<String>,
+}
+
+impl<T> Default for Read<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), skipped: BTreeMap::new(), bad: 0, first_bad: None }
+    }
+}
+
+/// What happens to a row that is not JSON, not UTF-8, too long or of no accepted schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BadLines {
+    /// Reading ends with an error that names its line.
+    #[default]
+    Stop,
+    /// It is left out and counted. More than one in a hundred rows, and more than one at all, is an error all the same:
+    /// such a file is of another kind than it was taken for.
+    Skip,
+}
+
+/// A source of rows, and how it is read. The functions of this module are the usual ways to use it.
+#[derive(Clone, Copy, Debug)]
+pub struct RowReader<'a> {
+    input: Input<'a>,
+    bad_lines: BadLines,
+}
+
+impl<'a> RowReader<'a> {
+    /// A file.
+    pub fn file(path: &'a Path) -> Self {
+        Self { input: File(path), bad_lines: BadLines::Stop }
+    }
+
+    /// Bytes in memory; `source` names them in errors.
+    pub fn bytes(source: &'a str, bytes: &'a [u8]) -> Self {
+        Self { input: Bytes(source, bytes), bad_lines: BadLines::Stop }
+    }
+
+    /// Says what happens to rows that cannot be read.
+    #[must_use]
+    pub fn with_bad_lines(self, bad_lines: BadLines) -> Self {
+        Self { bad_lines, ..self }
+    }
+
+    /// As [`read_prompts`].
+    ///
+    /// # Errors
+    /// As [`read_prompts`]; [`Error::TooManyBad`].
+    pub fn prompts(&self) -> Result<Read<PromptRow>, Error> {
+        self.read(|read, line, row| {
+            let (prompt, reference) = schema::prompt(row)?;
+            read.rows.push(PromptRow { id: read.rows.len(), line, prompt, reference });
+            Ok(())
+        })
+    }
+
+    /// As [`read_preferences`].
+    ///
+    /// # Errors
+    /// As [`read_prompts`]; [`Error::TooManyBad`].
+    pub fn preferences(&self) -> Result<Read<PreferenceRow>, Error> {
+        self.read(|read, line, row| {
+            match schema::preference(row)? {
+                Ok(schema::Pair { prompt, chosen, rejected }) => {
+                    read.rows.push(PreferenceRow { line, prompt, chosen, rejected });
+                }
+                Err(reason) => *read.skipped.entry(reason).or_default() += 1,
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`read_references`].
+    ///
+    /// # Errors
+    /// As [`read_prompts`]; [`Error::TooManyBad`].
+    pub fn references(&self) -> Result<Read<ReferenceRow>, Error> {
+        self.read(|read, line, row| {
+            let (prompt, text) = schema::text(row)?;
+            read.rows.push(ReferenceRow { line, prompt, text });
+            Ok(())
+        })
+    }
+
+    /// As [`read_texts`].
+    ///
+    /// # Errors
+    /// As [`read_prompts`]; [`Error::TooManyBad`].
+    pub fn texts(&self) -> Result<Read<TextRow>, Error> {
+        self.read(|read, line, row| {
+            let (prompt, completion) = schema::text(row)?;
+            read.rows.push(TextRow { line, prompt, completion });
+            Ok(())
+        })
+    }
+
+    /// As [`read_completions`].
+    ///
+    /// # Errors
+    /// As [`read_prompts`]; [`Error::TooManyBad`].
+    pub fn completions(&self) -> Result<Read<CompletionsRow>, Error> {
+        self.read(|read, line, row| {
+            let (prompt, given, completions) = schema::completions(row)?;
+            read.rows.push(CompletionsRow { line, prompt, given, completions });
+            Ok(())
+        })
+    }
+
+    /// Feeds each row to `keep` as it is read; a reason it returns becomes an error with the row's line.
+    pub(crate) fn read<T>(
+        &self,
+        mut keep: impl FnMut(&mut Read<T>, usize, &Object) -> Result<(), String>,
+    ) -> Result<Read<T>, Error> {
+        let source = match self.input {
+            File(path) => Source::of_path(path),
+            Bytes(name, _) => Source(name.to_owned()),
+        };
+        let (mut read, mut total) = (Read::default(), 0);
+        let mut keep_row = |row: Result<Row, Error>| {
+            total += 1;
+            let kept = row.and_then(|Row { line, value }| match &value {
+                Value::Object(row) => keep(&mut read, line, row).map_err(|reason| source.row(line, reason)),
+                _ => Ok(()), // the reader yields objects only
+            });
+            match kept {
+                Err(bad @ Error::Row { .. }) if self.bad_lines == BadLines::Skip => {
+                    read.bad += 1;
+                    read.first_bad.get_or_insert_with(|| bad.to_string());
+                    Ok(())
+                }
+                kept => kept,
+            }
+        };
+        each_row_in(self.input, &source, &mut keep_row)?;
+        match &read.first_bad {
+            Some(first) if read.bad > 1 && read.bad * 100 > total => {
+                Err(Error::TooManyBad { bad: read.bad, total, first: first.clone() })
+            }
+            _ => Ok(read),
+        }
+    }
 }
 
 /// Reads prompts, with references where the rows have them.
@@ -92,9 +237,7 @@ pub struct Read<T> {
 /// # Errors
 /// As [`read_json_rows`](crate::read_json_rows); also a row of no accepted schema, naming its keys.
 pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(File(path), |line, row| keep_prompt(&mut rows, line, row))?;
-    Ok(rows)
+    Ok(RowReader::file(path).prompts()?.rows)
 }
 
 /// [`read_prompts`] over bytes in memory; `source` names them in errors.
@@ -102,15 +245,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Error> {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_prompts_from(source: &str, bytes: &[u8]) -> Result<Vec<PromptRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(Bytes(source, bytes), |line, row| keep_prompt(&mut rows, line, row))?;
-    Ok(rows)
-}
-
-fn keep_prompt(rows: &mut Vec<PromptRow>, line: usize, row: &Object) -> Result<(), String> {
-    let (prompt, reference) = schema::prompt(row)?;
-    rows.push(PromptRow { id: rows.len(), line, prompt, reference });
-    Ok(())
+    Ok(RowReader::bytes(source, bytes).prompts()?.rows)
 }
 
 /// Reads preference pairs.
@@ -124,9 +259,7 @@ fn keep_prompt(rows: &mut Vec<PromptRow>, line: usize, row: &Object) -> Result<(
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_preferences(path: &Path) -> Result<Read<PreferenceRow>, Error> {
-    let mut read = Read { rows: Vec::new(), skipped: BTreeMap::new() };
-    each_object(File(path), |line, row| keep_preference(&mut read, line, row))?;
-    Ok(read)
+    RowReader::file(path).preferences()
 }
 
 /// [`read_preferences`] over bytes in memory; `source` names them in errors.
@@ -134,19 +267,7 @@ pub fn read_preferences(path: &Path) -> Result<Read<PreferenceRow>, Error> {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_preferences_from(source: &str, bytes: &[u8]) -> Result<Read<PreferenceRow>, Error> {
-    let mut read = Read { rows: Vec::new(), skipped: BTreeMap::new() };
-    each_object(Bytes(source, bytes), |line, row| keep_preference(&mut read, line, row))?;
-    Ok(read)
-}
-
-fn keep_preference(read: &mut Read<PreferenceRow>, line: usize, row: &Object) -> Result<(), String> {
-    match schema::preference(row)? {
-        Ok(schema::Pair { prompt, chosen, rejected }) => {
-            read.rows.push(PreferenceRow { line, prompt, chosen, rejected });
-        }
-        Err(reason) => *read.skipped.entry(reason).or_default() += 1,
-    }
-    Ok(())
+    RowReader::bytes(source, bytes).preferences()
 }
 
 /// Reads reference texts: `reference`, `label`, `completion`, `response`, `output`, `chosen` or
@@ -155,9 +276,7 @@ fn keep_preference(read: &mut Read<PreferenceRow>, line: usize, row: &Object) ->
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_references(path: &Path) -> Result<Vec<ReferenceRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(File(path), |line, row| keep_reference(&mut rows, line, row))?;
-    Ok(rows)
+    Ok(RowReader::file(path).references()?.rows)
 }
 
 /// [`read_references`] over bytes in memory; `source` names them in errors.
@@ -165,15 +284,7 @@ pub fn read_references(path: &Path) -> Result<Vec<ReferenceRow>, Error> {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_references_from(source: &str, bytes: &[u8]) -> Result<Vec<ReferenceRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(Bytes(source, bytes), |line, row| keep_reference(&mut rows, line, row))?;
-    Ok(rows)
-}
-
-fn keep_reference(rows: &mut Vec<ReferenceRow>, line: usize, row: &Object) -> Result<(), String> {
-    let (prompt, text) = schema::text(row)?;
-    rows.push(ReferenceRow { line, prompt, text });
-    Ok(())
+    Ok(RowReader::bytes(source, bytes).references()?.rows)
 }
 
 /// Reads texts for supervised fine-tuning.
@@ -185,9 +296,7 @@ fn keep_reference(rows: &mut Vec<ReferenceRow>, line: usize, row: &Object) -> Re
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(File(path), |line, row| keep_text(&mut rows, line, row))?;
-    Ok(rows)
+    Ok(RowReader::file(path).texts()?.rows)
 }
 
 /// [`read_texts`] over bytes in memory; `source` names them in errors.
@@ -195,15 +304,7 @@ pub fn read_texts(path: &Path) -> Result<Vec<TextRow>, Error> {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_texts_from(source: &str, bytes: &[u8]) -> Result<Vec<TextRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(Bytes(source, bytes), |line, row| keep_text(&mut rows, line, row))?;
-    Ok(rows)
-}
-
-fn keep_text(rows: &mut Vec<TextRow>, line: usize, row: &Object) -> Result<(), String> {
-    let (prompt, completion) = schema::text(row)?;
-    rows.push(TextRow { line, prompt, completion });
-    Ok(())
+    Ok(RowReader::bytes(source, bytes).texts()?.rows)
 }
 
 /// Reads completions of prompts.
@@ -215,9 +316,7 @@ fn keep_text(rows: &mut Vec<TextRow>, line: usize, row: &Object) -> Result<(), S
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_completions(path: &Path) -> Result<Vec<CompletionsRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(File(path), |line, row| keep_completions(&mut rows, line, row))?;
-    Ok(rows)
+    Ok(RowReader::file(path).completions()?.rows)
 }
 
 /// [`read_completions`] over bytes in memory; `source` names them in errors.
@@ -225,34 +324,10 @@ pub fn read_completions(path: &Path) -> Result<Vec<CompletionsRow>, Error> {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_completions_from(source: &str, bytes: &[u8]) -> Result<Vec<CompletionsRow>, Error> {
-    let mut rows = Vec::new();
-    each_object(Bytes(source, bytes), |line, row| keep_completions(&mut rows, line, row))?;
-    Ok(rows)
-}
-
-fn keep_completions(rows: &mut Vec<CompletionsRow>, line: usize, row: &Object) -> Result<(), String> {
-    let (prompt, given, completions) = schema::completions(row)?;
-    rows.push(CompletionsRow { line, prompt, given, completions });
-    Ok(())
+    Ok(RowReader::bytes(source, bytes).completions()?.rows)
 }
 
 pub(crate) type Object = Map<String, Value>;
-
-/// Feeds each row to `keep` as it is read; a reason it returns becomes an error with its line.
-pub(crate) fn each_object(
-    input: Input<'_>,
-    mut keep: impl FnMut(usize, &Object) -> Result<(), String>,
-) -> Result<(), Error> {
-    let source = match input {
-        File(path) => Source::of_path(path),
-        Bytes(name, _) => Source(name.to_owned()),
-    };
-    let mut keep_row = |Row { line, value }: Row| match &value {
-        Value::Object(row) => keep(line, row).map_err(|reason| source.row(line, reason)),
-        _ => Ok(()), // the reader yields objects only
-    };
-    each_row_in(input, &source, &mut keep_row)
-}
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use self::start::{Identity, Start};
 use crate::{
     annotator,
     args::Globals,
-    causal, embedded,
+    causal, data, embedded,
     failure::{Failure, Kind},
     out::Out,
     progress::Progress,
@@ -56,6 +56,9 @@ pub struct RunArgs {
     /// What frozen weights are kept in, as `--set dtype=DTYPE`: auto, float32 or bfloat16
     #[arg(long, value_name = "DTYPE")]
     dtype: Option<String>,
+    /// What happens to rows that cannot be read, as `--set bad_lines=WHAT`: stop, or skip (and count; at most 1 %)
+    #[arg(long, value_name = "WHAT")]
+    bad_lines: Option<String>,
     /// Change a key of the recipe, as in `--set learning_rate=1e-4` or `--set annotator.kind=length`
     ///
     /// docs/recipe.md lists the keys. Paths are relative to the working directory (those in a recipe file to
@@ -67,7 +70,9 @@ pub struct RunArgs {
 impl RunArgs {
     /// What the command line changes in the recipe.
     pub fn sets(&self) -> Vec<String> {
-        self.sets.iter().cloned().chain(self.dtype.iter().map(|dtype| format!("dtype={dtype}"))).collect()
+        let flags = [("dtype", &self.dtype), ("bad_lines", &self.bad_lines)].into_iter();
+        let flags = flags.filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)));
+        self.sets.iter().cloned().chain(flags).collect()
     }
 
     /// The recipe file, where one was given.
@@ -163,29 +168,25 @@ fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
 fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
     let pairs = match recipe.pairs.as_deref() {
         None => {
-            return Ok(TrainRows::Prompts(match recipe.prompts.as_str() {
-                embedded::NAME => bpo_data::read_prompts_from("(embedded prompts)", embedded::PROMPTS)?,
-                path => bpo_data::read_prompts(Path::new(path))?,
-            }));
+            let source =
+                data::source(&recipe.prompts, "(embedded prompts)", embedded::PROMPTS).with_bad_lines(recipe.bad_lines);
+            return Ok(TrainRows::Prompts(data::told(source.prompts()?, progress)));
         }
-        Some(embedded::NAME) => bpo_data::read_preferences_from("(embedded pairs)", embedded::PAIRS)?,
-        Some(path) => bpo_data::read_preferences(Path::new(path))?,
+        Some(path) => {
+            data::source(path, "(embedded pairs)", embedded::PAIRS).with_bad_lines(recipe.bad_lines).preferences()?
+        }
     };
     for (reason, count) in &pairs.skipped {
         progress.say(&format!("note: {count} pairs left out: {reason}"));
     }
-    Ok(TrainRows::Pairs(pairs.rows))
+    Ok(TrainRows::Pairs(data::told(pairs, progress)))
 }
 
 fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -> Result<Inputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
     let rows = rows(recipe, progress)?;
-    let references = match recipe.references.as_deref() {
-        None => None,
-        Some(embedded::NAME) => Some(bpo_data::read_references_from("(embedded references)", embedded::EVAL_PROMPTS)?),
-        Some(path) => Some(bpo_data::read_references(Path::new(path))?),
-    };
+    let references = data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?;
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;

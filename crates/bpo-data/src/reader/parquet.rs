@@ -9,7 +9,7 @@ use parquet::record::{Field, Row as Record};
 use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
-use super::{Row, Source};
+use super::{Keep, Row, Source};
 use crate::Error;
 
 /// Deepest nesting of columns: messages with parts need eight.
@@ -20,28 +20,16 @@ const MAX_COLUMNS: u64 = 1024;
 const MAGIC: &[u8] = b"PAR1";
 
 /// Rows of a file, numbered from 1.
-pub(super) fn each_row(
-    source: &Source,
-    file: File,
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub(super) fn each_row(source: &Source, file: File, keep: &mut Keep<'_>) -> Result<(), Error> {
     each(source, file, keep)
 }
 
 /// Rows of a file in memory, numbered from 1.
-pub(super) fn each_row_of(
-    source: &Source,
-    bytes: &[u8],
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub(super) fn each_row_of(source: &Source, bytes: &[u8], keep: &mut Keep<'_>) -> Result<(), Error> {
     each(source, bytes::Bytes::copy_from_slice(bytes), keep)
 }
 
-fn each<R: ChunkReader + 'static>(
-    source: &Source,
-    file: R,
-    keep: &mut dyn FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn each<R: ChunkReader + 'static>(source: &Source, file: R, keep: &mut Keep<'_>) -> Result<(), Error> {
     let damaged = |line: usize, reason: String| source.row(line, format!("damaged Parquet: {reason}"));
     check_footer(&file).map_err(|reason| damaged(1, reason))?;
     let reader = guarded(|| SerializedFileReader::new(file)).map_err(|reason| damaged(1, reason))?;
@@ -51,7 +39,7 @@ fn each<R: ChunkReader + 'static>(
     loop {
         line += 1;
         match guarded(|| records.next().transpose()).map_err(|reason| damaged(line, reason))? {
-            Some(record) => keep(Row { line, value: Value::Object(object(&record)) })?,
+            Some(record) => keep(Ok(Row { line, value: Value::Object(object(&record)) }))?,
             None if line == 1 => return Err(source.no_rows()),
             None => return Ok(()),
         }

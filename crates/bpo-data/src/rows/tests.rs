@@ -92,3 +92,47 @@ fn prompts_and_texts_of_the_shared_data_are_read() {
         }
     }
 }
+
+/// Rows of prompts among which are `bad` lines that are none, each of another kind.
+fn lines(good: usize, bad: usize) -> Vec<u8> {
+    let kinds: [&[u8]; 5] = [b"{\"prompt\": ", b"[1, 2]", b"{\"text\": 3}", b"\xff\xfe", b"null"];
+    let mut lines: Vec<Vec<u8>> = (0..good).map(|i| format!("{{\"prompt\": \"p{i}\"}}").into_bytes()).collect();
+    for index in 0..bad {
+        lines.insert(1 + index * good / (bad + 1), kinds[index % kinds.len()].to_vec());
+    }
+    lines.join(&b'\n')
+}
+
+#[test]
+fn bad_lines_are_skipped_and_counted_up_to_one_in_a_hundred() {
+    for (good, bad) in [(99, 1), (3, 1), (495, 5), (99_000, 1_000)] {
+        let bytes = lines(good, bad);
+        let stopped = RowReader::bytes("data", &bytes).prompts().unwrap_err().to_string();
+        assert!(stopped.starts_with("data:2: "), "{stopped}");
+        let read = RowReader::bytes("data", &bytes).with_bad_lines(BadLines::Skip).prompts().unwrap();
+        assert_eq!((read.rows.len(), read.bad), (good, bad));
+        assert_eq!(read.first_bad, Some(stopped));
+        assert!(read.rows.iter().enumerate().all(|(id, row)| row.id == id && row.prompt.text() == format!("p{id}")));
+    }
+    for (good, bad) in [(98, 2), (489, 5), (1, 3)] {
+        let bytes = lines(good, bad);
+        let error = RowReader::bytes("data", &bytes).with_bad_lines(BadLines::Skip).prompts().unwrap_err();
+        assert!(
+            matches!(&error, Error::TooManyBad { bad: b, total, .. } if *b == bad && *total == good + bad),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_line_too_long_is_skipped_to_its_end() {
+    let mut bytes = b"{\"prompt\": \"a\"}\n{\"prompt\": \"".to_vec();
+    bytes.extend(std::iter::repeat_n(b'x', 40 << 20));
+    bytes.extend(b"\"}\n{\"prompt\": \"b\"}\n");
+    let read = RowReader::bytes("data", &bytes).with_bad_lines(BadLines::Skip).prompts().unwrap();
+    let kept: Vec<_> = read.rows.iter().map(|row| (row.line, row.prompt.text())).collect();
+    assert_eq!(kept, [(1, "a".into()), (3, "b".into())]);
+    assert!(read.first_bad.is_some_and(|bad| bad.starts_with("data:2: ") && bad.contains("longer than 16 MiB")));
+    let error = RowReader::bytes("data", &bytes).prompts().unwrap_err().to_string();
+    assert!(error.starts_with("data:2: "), "{error}");
+}

@@ -1,6 +1,6 @@
 //! Recipes of causal preference optimisation.
 use bpo_annotate::AnnotatorConfig;
-use bpo_data::Truncation;
+use bpo_data::{BadLines, Truncation};
 use bpo_loss::Importance;
 use bpo_model::Dtype;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub struct CausalRecipe {
     /// Held-out prompts with reference texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub references: Option<String>,
+    /// `stop` or `skip`: what happens to rows of data files that cannot be read.
+    pub bad_lines: BadLines,
     /// Put a prompt that is plain text to the model as a user's message, by its chat template.
     pub apply_chat_template: bool,
     /// Who scores in evaluation; with `dr` also the outcome model ĝ.
@@ -143,6 +145,7 @@ impl Default for CausalRecipe {
             dtype: base.dtype,
             outcomes: "embedded".into(),
             references: None,
+            bad_lines: base.bad_lines,
             apply_chat_template: base.apply_chat_template,
             annotator: base.annotator,
             seed: base.seed,
@@ -241,6 +244,7 @@ impl CausalRecipe {
             tokenizer: self.tokenizer.clone(),
             adapter: self.adapter.clone().map(OneOrMany::One),
             references: self.references.clone(),
+            bad_lines: self.bad_lines,
             dtype: self.dtype,
             apply_chat_template: self.apply_chat_template,
             annotator: self.annotator.clone(),

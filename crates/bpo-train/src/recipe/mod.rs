@@ -9,7 +9,7 @@ pub use kinds::{CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Refer
 pub use sft::SftRecipe;
 
 use bpo_annotate::{AnnotatorConfig, TieRule};
-use bpo_data::{Limits, Truncation};
+use bpo_data::{BadLines, Limits, Truncation};
 use bpo_loss::{FDivergence, LossType, Objective, Term};
 use bpo_model::{AdapterMerge, Dtype, LoraConfig};
 use bpo_sampler::{PairSelection, Sampling};
@@ -40,6 +40,8 @@ pub struct Recipe {
     /// Held-out prompts with reference texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub references: Option<String>,
+    /// `stop` or `skip`: what happens to rows of data files that cannot be read.
+    pub bad_lines: BadLines,
     /// Put a prompt that is plain text to the model as a user's message, by its chat template. A trailing
     /// `Assistant:` is taken off: the template says whose turn it is.
     pub apply_chat_template: bool,
@@ -185,6 +187,7 @@ impl Default for Recipe {
             prompts: "embedded".into(),
             pairs: None,
             references: None,
+            bad_lines: BadLines::Stop,
             apply_chat_template: false,
             annotator: bpo_annotate::AnnotatorKind::Lexicon(bpo_annotate::LexiconConfig::default()).into(),
             seed: 42,

@@ -1,5 +1,5 @@
 //! Recipes of supervised runs.
-use bpo_data::Truncation;
+use bpo_data::{BadLines, Truncation};
 use bpo_model::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub struct SftRecipe {
     pub dtype: Dtype,
     /// Texts: `prompt` and `completion`, `messages`, or `text`.
     pub data: String,
+    /// `stop` or `skip`: what happens to rows of data files that cannot be read.
+    pub bad_lines: BadLines,
     /// Decides every random choice.
     pub seed: u64,
     /// Whether the loss covers the prompt too.
@@ -76,6 +78,7 @@ impl Default for SftRecipe {
             tokenizer: None,
             dtype: base.dtype,
             data: String::new(),
+            bad_lines: base.bad_lines,
             seed: base.seed,
             train_on_prompt: false,
             max_length: 1024,
@@ -131,6 +134,7 @@ impl SftRecipe {
     pub(crate) fn as_recipe(&self) -> Recipe {
         Recipe {
             dtype: self.dtype,
+            bad_lines: self.bad_lines,
             seed: self.seed,
             max_steps: self.max_steps,
             num_train_epochs: self.num_train_epochs,
