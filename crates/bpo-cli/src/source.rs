@@ -73,7 +73,13 @@ impl ModelSource {
                  `bpo score` takes it as --reward-model"
             )));
         }
-        Ok(Decoder::in_precision(config, &checkpoint, device, dtype.precision(&checkpoint, device))?)
+        let precision = dtype.precision(&checkpoint, device);
+        if !device.supports_dtype(precision.activations) {
+            return Err(Failure::usage(
+                "dtype = \"bfloat16\": this device does not compute in it (`bpo devices` says what each computes in)",
+            ));
+        }
+        Ok(Decoder::in_precision(config, &checkpoint, device, precision)?)
     }
 
     /// The model with an adapter attached, if there is one.

@@ -161,6 +161,20 @@ proptest! {
     }
 
     #[test]
+    fn losses_and_gradients_are_finite_at_margins_of_ten_thousand_and_any_beta(
+        objective in any_objective(),
+        exponent in -6.0..2.0f64,
+        batch in any_batch(2..5, 5_000.0),
+    ) {
+        let objective = Objective { beta: 10f64.powf(exponent), ..objective };
+        prop_assume!(!ratio_margins(&batch).any(|rho| overflows(&objective, rho)));
+        let outcome = batch.outcome(&objective).unwrap();
+        for values in [&outcome.losses, &outcome.gradients[0], &outcome.gradients[1]] {
+            prop_assert!(values.iter().all(|value| value.is_finite()), "{:?}", outcome);
+        }
+    }
+
+    #[test]
     fn a_weighted_sum_is_linear_in_its_weights(
         objective in any_objective(),
         second in any_loss(),
