@@ -277,7 +277,7 @@ impl<'a> Walk<'a> {
             compare.close("loss", &read(loss.clone()), &expected["loss"]);
 
             let mut gradients = Gradients::default();
-            gradients.add(&leaves, &mut loss.backward());
+            gradients.add(&leaves, &mut loss.backward().into());
             let norm = gradients.norm();
             compare.close("grad_norm", &[norm], &expected["grad_norm"]);
             let clip = listed_clip(expected, norm, self.adamw.max_grad_norm);
