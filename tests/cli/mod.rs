@@ -10,6 +10,7 @@ mod inspect;
 mod merge;
 mod precision;
 mod recipes;
+mod report;
 mod score;
 mod train;
 mod usage;
