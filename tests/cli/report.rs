@@ -100,11 +100,12 @@ fn a_run_that_goes_on_has_every_step_once_in_its_events() {
 
 #[test]
 fn text_of_models_and_data_stays_text() {
-    let row = "{\"prompt\":\"A small owl </p><script>alert(1)</script> saw \\u001b[2J a bee.\"}\n";
-    let (dir, prompts) = file("prompts.jsonl", &row.repeat(8));
+    let row = |i| format!("{{\"prompt\":\"Owl {i} </p><script>alert(1)</script> saw \\u001b[2J a bee.\"}}\n");
+    let (dir, prompts) = file("prompts.jsonl", &(0..40).map(row).collect::<String>());
     let run = dir.path().join("run");
-    let trained = train(&run, &["--set", &format!("prompts={}", arg(&prompts)), "--set", "eval_size=0"]);
+    let trained = train(&run, &["--set", &format!("prompts={}", arg(&prompts))]);
     trained.succeeded();
+    assert!(trained.stdout.contains("<script>alert(1)"), "a held-out prompt: {}", trained.stdout);
     let page = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script") && !page.contains('\u{1b}'));
     assert!(!trained.stdout.contains('\u{1b}'));

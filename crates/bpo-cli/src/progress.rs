@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use console::Term;
+use console::{Term, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Time between two lines of one stage.
@@ -64,9 +64,8 @@ impl Progress {
         if usize::from(columns) < ROOM[0] || usize::from(rows) < lines + ROOM[1] {
             return None;
         }
-        let style = ProgressStyle::with_template("{wide_msg}").ok()?;
-        let line = |at| bars.insert(at, ProgressBar::new_spinner().with_style(style.clone()));
-        Some(Board((0..lines).map(line).collect()))
+        let style = ProgressStyle::with_template("{msg}").ok()?;
+        Some(Board(bars.insert(0, ProgressBar::new_spinner().with_style(style))))
     }
 
     /// Says one thing, above the bars if there are any.
@@ -82,17 +81,19 @@ impl Progress {
 
 /// Lines that are drawn anew in their place.
 #[derive(Debug)]
-pub struct Board(Vec<ProgressBar>);
+pub struct Board(ProgressBar);
 
 impl Board {
-    /// Draws `lines`; there is no place for more than the board was made for.
+    /// Draws `lines`, all at once, cut at the terminal's edge.
     pub fn show(&self, lines: &[String]) {
-        self.0.iter().zip(lines).for_each(|(place, line)| place.set_message(line.clone()));
+        let columns = usize::from(Term::stderr().size().1);
+        let cut = |line: &String| truncate_str(line, columns.saturating_sub(1), "…").into_owned();
+        self.0.set_message(lines.iter().map(cut).collect::<Vec<_>>().join("\n"));
     }
 
     /// Takes the lines away.
     pub fn finish(self) {
-        self.0.iter().for_each(ProgressBar::finish_and_clear);
+        self.0.finish_and_clear();
     }
 }
 
