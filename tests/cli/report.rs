@@ -39,7 +39,7 @@ fn a_run_leaves_its_page_figures_and_events() {
     trained.succeeded();
     assert!(trained.stdout.contains(&format!("report: {}", run.join("report.html").display())), "{}", trained.stdout);
     let page = fs::read_to_string(run.join("report.html")).unwrap();
-    for part in ["Finished after 6 steps", "phase 2", "Win rate on held-out", "Judged pairs", "title=\"-"] {
+    for part in ["Finished. Steps: 6.", "phase 2", "Win rate on held-out", "Judged pairs", "title=\"-"] {
         assert!(page.contains(part), "{part}");
     }
     for name in ["loss", "margins", "win_rate", "length"] {
@@ -93,7 +93,7 @@ fn a_run_that_goes_on_has_every_step_once_in_its_events() {
     child.kill().unwrap();
     child.wait().unwrap();
     bpo(&["report", arg(&run)]).succeeded();
-    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("of 40 steps so far"));
+    assert!(fs::read_to_string(run.join("report.html")).unwrap().contains(" of 40."));
     train(&run, &more).succeeded();
     assert_eq!(logged(&run), ((1..=40).collect(), 1));
 }
@@ -126,7 +126,7 @@ fn what_is_no_run_is_refused_and_left_alone() {
     fs::write(dir.path().join("metrics.jsonl"), "{\"step\":1,\"loss\":0.5}\n{\"st").unwrap();
     let out = dir.path().join("page.html");
     bpo(&["report", arg(dir.path()), "--output", arg(&out)]).succeeded();
-    assert!(fs::read_to_string(&out).unwrap().contains("1 steps so far"));
+    assert!(fs::read_to_string(&out).unwrap().contains("Steps so far: 1."));
     assert!(!dir.path().join("lock").exists(), "looking takes no lock");
     bpo(&["report", arg(dir.path()), "--output", "/nowhere/page.html"]).refused(3, &["/nowhere/page.html"]);
 }

@@ -47,11 +47,11 @@ fn has_phases(record: &Record) -> bool {
 fn heading(record: &Record, name: &str, page: &mut String) {
     let steps = record.steps();
     let state = if record.finished.is_some() {
-        format!("Finished after {steps} steps.")
+        format!("Finished. Steps: {steps}.")
     } else {
         let total = record.setting("max_steps").filter(|total| total != "0");
         let of = total.map_or_else(String::new, |total| format!(" of {}", escaped(&total)));
-        format!("Not finished: {steps}{of} steps so far.")
+        format!("Not finished. Steps so far: {steps}{of}.")
     };
     let shown = [
         ("loss_type", "loss"),

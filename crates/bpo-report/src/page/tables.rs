@@ -10,8 +10,10 @@ pub(super) fn summary(record: &Record, page: &mut String) {
     page.push_str("<h2>Summary</h2>\n");
     let whole = |key: &str| finished.get(key).and_then(Value::as_u64);
     let mut facts = Vec::new();
-    facts.extend(whole("pairs").map(|pairs| format!("{pairs} pairs trained on")));
-    facts.extend(whole("sampled").map(|sampled| format!("{sampled} completions sampled")));
+    let what = if record.setting("outcomes").is_some() { "texts" } else { "pairs" };
+    facts.extend(whole("pairs").map(|pairs| format!("{pairs} {what} trained on")));
+    let sampled = whole("sampled").filter(|sampled| *sampled > 0);
+    facts.extend(sampled.map(|sampled| format!("{sampled} completions sampled")));
     facts.extend(finished.get("annotator").and_then(Value::as_str).map(|name| format!("annotator {}", escaped(name))));
     facts.extend(finished.get("loss").and_then(Value::as_f64).map(|loss| format!("loss {loss:.4} at the end")));
     facts.extend(dropped(finished));

@@ -112,7 +112,7 @@ fn a_page_has_its_parts_and_needs_nothing_else() {
         "Judged pairs",
         "make it again",
         "Effective recipe",
-        "Not finished: 60",
+        "Not finished. Steps so far: 60",
         "bpo train &lt;x&gt;",
     ] {
         assert!(page.contains(part), "{part}");
@@ -138,9 +138,9 @@ fn a_run_that_has_just_begun_has_a_page() {
     assert!(Record::read(dir.path(), &Gone).unwrap_err().to_string().contains("recipe.toml"));
     fs::write(dir.path().join("recipe.toml"), "max_steps = 9\n").unwrap();
     let page = report(dir.path(), &Gone);
-    assert!(page.contains("0 of 9 steps") && page.contains("No step is done yet"));
+    assert!(page.contains("so far: 0 of 9.") && page.contains("No step is done yet"));
     fs::write(dir.path().join("metrics.jsonl"), "{\"step\":1,\"loss\":0.5}\n{\"step\":2,\"lo").unwrap();
-    assert!(report(dir.path(), &Gone).contains("1 of 9 steps"));
+    assert!(report(dir.path(), &Gone).contains("so far: 1 of 9."));
     assert!(fs::read_dir(dir.path()).unwrap().count() == 2, "nothing was written");
 }
 

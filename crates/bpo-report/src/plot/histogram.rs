@@ -7,11 +7,11 @@ use super::{
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 170.0;
 /// What is left of the bars, right of them, above and below.
-const MARGINS: [f64; 4] = [12.0, 12.0, 34.0, 24.0];
+const MARGINS: [f64; 4] = [14.0, 14.0, 34.0, 26.0];
 const BINS: usize = 24;
 
-const TITLE: Font = Font { size: 13.0, colour: INK, weight: 600 };
-const TICK: Font = Font { size: 11.5, colour: FAINT, weight: 400 };
+const TITLE: Font = Font { size: 15.0, colour: INK, weight: 600 };
+const TICK: Font = Font { size: 13.5, colour: FAINT, weight: 400 };
 
 /// Two histograms over each other.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ impl Histogram {
         svg.line([left, HEIGHT - bottom], [WIDTH - right, HEIGHT - bottom], (FAINT, 1.0), "");
         let ticks = x.ticks(4);
         for &tick in &ticks {
-            svg.text([x.at(tick), HEIGHT - bottom + 16.0], &scale::label(tick, &ticks), TICK, Anchor::Middle);
+            svg.text([x.at(tick), HEIGHT - bottom + 18.0], &scale::label(tick, &ticks), TICK, Anchor::Middle);
         }
         svg.inline(&self.title)
     }

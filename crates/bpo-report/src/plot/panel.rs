@@ -7,7 +7,7 @@ use super::{
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 250.0;
 /// What is left of the lines, right of them, above and below.
-const MARGINS: [f64; 4] = [52.0, 12.0, 50.0, 34.0];
+const MARGINS: [f64; 4] = [52.0, 22.0, 50.0, 34.0];
 /// Points of a line that are drawn; a longer one is thinned.
 const POINTS: usize = 400;
 /// Points from which a line is drawn with its running mean.
