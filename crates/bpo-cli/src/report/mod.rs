@@ -3,6 +3,7 @@ mod sources;
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -45,10 +46,7 @@ pub fn run(args: &ReportArgs, _: &Globals) -> Result<(), Failure> {
     let mut out = Out::new();
     match &args.output {
         Some(path) => {
-            let written = fs::File::create(path).and_then(|mut file| {
-                use std::io::Write;
-                file.write_all(drawn.page.as_bytes())
-            });
+            let written = fs::File::create(path).and_then(|mut file| file.write_all(drawn.page.as_bytes()));
             written.map_err(|error| io_failure(path, &error))?;
             out.line(&format!("report: {}", path.display()))?;
         }

@@ -38,8 +38,8 @@ fn sample(text: &str) -> serde_json::Value {
     json!({"tokens": tokens, "logps": vec![-1.25; tokens.len()], "eos": true, "text": text})
 }
 
-/// A run of two phases with hostile text wherever text can be.
-fn run(dir: &Path, steps: u64) {
+/// A run of `phases` phases with hostile text wherever text can be.
+fn run(dir: &Path, steps: u64, phases: u64) {
     let store = bpo_store::RunDir::open(dir).unwrap();
     store
         .write(
@@ -62,7 +62,7 @@ fn run(dir: &Path, steps: u64) {
         journal.append(step, "judged", judged.to_string().as_bytes()).unwrap();
         let wave = (step as f64 / 9.0).sin();
         metrics
-            .append(&json!({"step": step + 1, "phase": step * 4 / steps, "loss": 0.7 + 0.01 * wave,
+            .append(&json!({"step": step + 1, "phase": step * phases / steps, "loss": 0.7 + 0.01 * wave,
                 "rewards/margins": 0.1 * wave, "rewards/accuracies": 0.5, "objective/kl": 0.2, "collect/length": 44.0}))
             .unwrap();
     }
@@ -82,9 +82,7 @@ fn tags(page: &str) -> std::collections::BTreeSet<&str> {
 #[test]
 fn hostile_text_does_not_become_markup() {
     let dir = tempfile::tempdir().unwrap();
-    let plain = tempfile::tempdir().unwrap();
-    run(dir.path(), 12);
-    run(plain.path(), 12);
+    run(dir.path(), 12, 4);
     for texts in [&Characters as &dyn Texts, &Gone] {
         let page = report(dir.path(), texts);
         let tags = tags(&page);
@@ -101,7 +99,7 @@ fn hostile_text_does_not_become_markup() {
 #[test]
 fn a_page_has_its_parts_and_needs_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
-    run(dir.path(), 60);
+    run(dir.path(), 60, 4);
     let page = report(dir.path(), &Characters);
     for part in [
         "Curves",
@@ -126,7 +124,7 @@ fn a_page_has_its_parts_and_needs_nothing_else() {
 #[test]
 fn a_tokenizer_that_is_gone_costs_the_colours_only() {
     let dir = tempfile::tempdir().unwrap();
-    run(dir.path(), 12);
+    run(dir.path(), 12, 4);
     let page = report(dir.path(), &Gone);
     assert!(page.contains(&escaped(HOSTILE)) && page.contains("prompt's text is not known"));
     assert!(!page.contains("title=\"-1.25\""));
@@ -157,11 +155,22 @@ fn damage_is_named() {
     }
 }
 
+#[test]
+fn many_phases_are_shown_as_few_and_none_of_their_verdicts_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), 60, 60);
+    let record = Record::read(dir.path(), &Gone).unwrap();
+    assert_eq!((record.phases.len(), record.boundaries.len()), (8, 60));
+    assert_eq!(record.phases.iter().map(|phase| phase.preferred + phase.undecided).sum::<u64>(), 60);
+    assert_eq!((record.phases[0].name(), record.phases[7].steps), ("phases 1 to 8".to_owned(), [57, 60]));
+    assert!(record.phases.iter().all(|phase| phase.pair.is_some()));
+}
+
 /// A run of 1,000 steps: quickly, and no larger than a picture.
 #[test]
 fn a_long_run_has_a_small_page() {
     let dir = tempfile::tempdir().unwrap();
-    run(dir.path(), 1000);
+    run(dir.path(), 1000, 4);
     let page = report(dir.path(), &Characters);
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
 }

@@ -188,7 +188,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// `text` in at most [`LINES`] lines of `width` characters, broken at a word; what is still too long ends in `…`.
+/// `text` in at most three lines of `width` characters, broken at a word; what is still too long ends in `…`.
 pub fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

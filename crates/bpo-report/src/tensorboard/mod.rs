@@ -1,7 +1,7 @@
 //! TensorBoard event files: scalars and texts, by step.
 //!
-//! A file is a sequence of framed records ([`frame`]), each a protobuf `Event` of tensorflow/core/util/event.proto
-//! ([`event`]); only the fields that are needed are written, and by hand. A run that goes on after an interruption begins
+//! A file is a sequence of framed records (`frame.rs`), each a protobuf `Event` of tensorflow/core/util/event.proto
+//! (`event.rs`); only the fields that are needed are written, and by hand. A run that goes on after an interruption begins
 //! another file, whose first events say from which step on earlier files no longer count.
 mod event;
 mod frame;
