@@ -43,7 +43,8 @@ impl Run {
     }
 }
 
-fn command(args: &[&str]) -> Command {
+/// The binary with its arguments, not yet run.
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bpo"));
     command.args(args).env_remove("BPO_DEVICE").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
     command

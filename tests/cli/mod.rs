@@ -10,6 +10,7 @@ mod inspect;
 mod merge;
 mod precision;
 mod recipes;
+mod report;
 mod score;
 #[allow(dead_code, reason = "the faults are played in bpo-annotate")]
 #[path = "../../crates/bpo-annotate/tests/services/server.rs"]

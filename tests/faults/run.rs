@@ -163,11 +163,14 @@ fn timeless(metrics: &[u8]) -> Vec<u8> {
     std::str::from_utf8(metrics).unwrap().lines().map(line).collect::<Vec<_>>().join("\n").into_bytes()
 }
 
-/// Everything a run has left but its lock: the bytes of every file, without the seconds of the metrics. Of the
-/// checkpoints the newest: an interrupted run has saved one more, and has let an older one go for it.
+/// Everything a run has left but its lock and its pictures, which show the seconds too: the bytes of every file, without
+/// the seconds of the metrics. Of the checkpoints the newest: an interrupted run has saved one more, and has let an older
+/// one go for it.
 pub fn artefacts(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = files(dir);
     files.remove("lock");
+    let pictures = ["report.html", "figures/", "tensorboard/"];
+    files.retain(|name, _| !pictures.iter().any(|picture| name.starts_with(picture)));
     if let Some(metrics) = files.get_mut("metrics.jsonl") {
         *metrics = timeless(metrics);
     }

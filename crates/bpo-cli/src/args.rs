@@ -3,8 +3,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     annotate::AnnotateArgs, compare::CompareArgs, device, devices::DevicesArgs, eval::EvalArgs, failure::Failure,
-    generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs, progress::Progress, score::ScoreArgs, sft::SftArgs,
-    train::TrainArgs,
+    generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs, progress::Progress, report::ReportArgs,
+    score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
@@ -69,6 +69,7 @@ pub enum Command {
     Score(ScoreArgs),
     Generate(GenerateArgs),
     Inspect(InspectArgs),
+    Report(ReportArgs),
     Merge(MergeArgs),
     Devices(DevicesArgs),
 }

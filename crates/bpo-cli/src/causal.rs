@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Kind},
     out::Out,
     progress::Progress,
-    recipe,
+    recipe, report,
     source::{ModelSource, companions},
     train::{
         RunArgs, drop_foreign_references,
@@ -48,14 +48,18 @@ pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Fa
     progress.say(&format!("run: {}", folder.display()));
     let inputs = inputs(&recipe, &device, &progress)?;
     start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(progress, globals.device_name());
+    let mut watch = Watch::new(progress, globals.device_name(), &folder);
     let outcome = bpo_train::causal(&recipe, inputs, &start.dir, &mut watch)?;
+    if let Outcome::Finished(report) = &outcome {
+        watch.evaluated(&report.curve);
+    }
     watch.finish();
     match outcome {
         Outcome::Finished(report) => {
             let (steps, texts, annotator) = (report.steps, report.pairs, &report.annotator);
             let headline = format!("{steps} steps, {texts} texts ({}, annotator {annotator})", estimator(&recipe));
             summary::print_under(&headline, &report, &folder, &mut out)?;
+            report::at_the_end(&start.dir, &mut out)?;
             out.flush()
         }
         Outcome::Interrupted(step) => {

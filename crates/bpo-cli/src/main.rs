@@ -23,6 +23,7 @@ mod merge;
 mod out;
 mod progress;
 mod recipe;
+mod report;
 mod score;
 mod sft;
 mod source;
@@ -50,6 +51,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Score(args) => score::run(args, globals),
         Command::Generate(args) => generate::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),
+        Command::Report(args) => report::run(args, globals),
         Command::Merge(args) => merge::run(args, globals),
         Command::Devices(args) => devices::run(args, globals),
     }

@@ -4,11 +4,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use console::{Term, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 /// Time between two lines of one stage.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
+/// Columns of the narrowest terminal that has a [`Board`], and rows that must be left beside one.
+const ROOM: [usize; 2] = [60, 6];
 /// The message is the metrics, or whatever else the stage wants to show; it is cut at the terminal's edge.
 const BAR: &str = "{prefix:>10} {bar:24.dim} {pos}/{len} {rate} eta {eta} {wide_msg}";
 
@@ -24,9 +27,10 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// Bars if standard error is a terminal, lines otherwise, nothing if `quiet`.
+    /// Bars if standard error is a terminal that can draw, lines otherwise, nothing if `quiet`.
     pub fn new(quiet: bool) -> Self {
-        match (quiet, io::stderr().is_terminal()) {
+        let can_draw = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        match (quiet, io::stderr().is_terminal() && can_draw) {
             (true, _) => Self::Quiet,
             (false, true) => Self::Bars(MultiProgress::new()),
             (false, false) => Self::Lines,
@@ -53,6 +57,17 @@ impl Progress {
         }
     }
 
+    /// A place for `lines` lines above the bars, in a terminal that has the room.
+    pub fn board(&self, lines: usize) -> Option<Board> {
+        let Self::Bars(bars) = self else { return None };
+        let (rows, columns) = Term::stderr().size();
+        if usize::from(columns) < ROOM[0] || usize::from(rows) < lines + ROOM[1] {
+            return None;
+        }
+        let style = ProgressStyle::with_template("{msg}").ok()?;
+        Some(Board(bars.insert(0, ProgressBar::new_spinner().with_style(style))))
+    }
+
     /// Says one thing, above the bars if there are any.
     pub fn say(&self, text: &str) {
         match self {
@@ -61,6 +76,24 @@ impl Progress {
             Self::Lines => tell(text),
             Self::Quiet => {}
         }
+    }
+}
+
+/// Lines that are drawn anew in their place.
+#[derive(Debug)]
+pub struct Board(ProgressBar);
+
+impl Board {
+    /// Draws `lines`, all at once, cut at the terminal's edge.
+    pub fn show(&self, lines: &[String]) {
+        let columns = usize::from(Term::stderr().size().1);
+        let cut = |line: &String| truncate_str(line, columns.saturating_sub(1), "…").into_owned();
+        self.0.set_message(lines.iter().map(cut).collect::<Vec<_>>().join("\n"));
+    }
+
+    /// Takes the lines away.
+    pub fn finish(self) {
+        self.0.finish_and_clear();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Kind, io_failure},
     out::Out,
     progress::Progress,
-    recipe,
+    recipe, report,
     source::{ModelSource, check_vocabulary, companions, tokenizer_at},
     train::{
         RunArgs,
@@ -54,19 +54,20 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
     let inputs = inputs(&recipe, &device, &progress)?;
     start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(progress, globals.device_name());
-    let report = bpo_train::sft(&recipe, inputs, &start.dir, &mut watch)?;
+    let mut watch = Watch::new(progress, globals.device_name(), &folder);
+    let done = bpo_train::sft(&recipe, inputs, &start.dir, &mut watch)?;
     watch.finish();
-    if report.interrupted {
-        let steps = report.steps;
+    if done.interrupted {
+        let steps = done.steps;
         return Err(Failure::message(
             Kind::Interrupted,
             format!("interrupted after step {steps}; the same command goes on"),
         ));
     }
-    let loss = report.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
-    out.line(&format!("{} steps{loss}", report.steps))?;
-    out.line(&format!("{}: {}", report.output, folder.join(&report.output).display()))?;
+    let loss = done.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
+    out.line(&format!("{} steps{loss}", done.steps))?;
+    out.line(&format!("{}: {}", done.output, folder.join(&done.output).display()))?;
+    report::at_the_end(&start.dir, &mut out)?;
     out.flush()
 }
 

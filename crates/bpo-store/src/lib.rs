@@ -24,6 +24,6 @@ mod scratch;
 pub use checkpoint::{Checkpoint, Checkpoints, FileWriter, Quarantined, SetWriter};
 pub use error::Error;
 pub use io::{Blow, Hook, Io, Operation};
-pub use journal::{Journal, TornTail};
+pub use journal::{Journal, JournalView, TornTail};
 pub use metrics::MetricsLog;
 pub use rundir::RunDir;

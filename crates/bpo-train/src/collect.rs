@@ -11,7 +11,7 @@ use bpo_sampler::{Completion, FinishReason, GenerateConfig, Generation, Request,
 use bpo_store::Journal;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Observer, Stage, TrainPrompt, choice::Choice, score::sum};
+use crate::{Error, Observer, ShownPair, Stage, TrainPrompt, choice::Choice, score::sum};
 
 /// One sampled completion as the journal keeps it: ids and the log-probs of the policy that drew them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -214,6 +214,12 @@ impl<'a> Pair<'a> {
     /// The completions in the order of [`Pair::group`].
     pub fn samples(&self) -> impl Iterator<Item = &'a Sample> {
         [self.chosen, self.rejected].into_iter().chain(self.third())
+    }
+
+    /// As people read it.
+    pub fn shown(&self) -> ShownPair<'a> {
+        let [chosen, rejected] = [self.chosen, self.rejected].map(|sample| sample.text.as_str());
+        ShownPair { prompt: &self.prompt.text, chosen, rejected, gap: self.gap }
     }
 
     /// Index of the optimistic response among [`Pair::samples`].

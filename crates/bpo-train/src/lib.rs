@@ -37,7 +37,7 @@ pub use collect::{Drawn, Sample};
 pub use dataset::{EvalPrompt, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
-pub use observer::{Interrupt, Observer, Silent, Stage};
+pub use observer::{Interrupt, Observer, ShownPair, Silent, Stage};
 pub use optimizer::{AdamW, AdamWConfig, Gradients};
 pub use recipe::{
     CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe,

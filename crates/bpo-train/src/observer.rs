@@ -34,6 +34,19 @@ impl Interrupt {
     }
 }
 
+/// A pair as people read it.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownPair<'a> {
+    /// The prompt.
+    pub prompt: &'a str,
+    /// The preferred completion.
+    pub chosen: &'a str,
+    /// The other one.
+    pub rejected: &'a str,
+    /// Score of the chosen minus that of the rejected one, where both have scores.
+    pub gap: Option<f64>,
+}
+
 /// Is told what happens in a run, and may ask it to stop.
 pub trait Observer {
     /// `stage` begins; it will advance to `total`.
@@ -44,6 +57,10 @@ pub trait Observer {
     fn end(&mut self);
     /// Step `step` of `total` is done, with the metrics that went to `metrics.jsonl`.
     fn step(&mut self, step: u64, total: u64, metrics: &Map<String, Value>);
+    /// Step `step`, counted from 0, is about to train on pairs, of which this is the first.
+    fn pair(&mut self, step: u64, pair: ShownPair<'_>) {
+        let _ = (step, pair);
+    }
     /// Something worth a line.
     fn note(&mut self, line: &str);
     /// Asked when a stage or a batch of questions is done; `true` saves a checkpoint and returns.

@@ -177,7 +177,7 @@ fn state(cell: &Cell<'_>) -> &'static str {
 }
 
 /// The command as a shell would read it.
-fn command(args: impl Iterator<Item = String>) -> String {
+pub fn command(args: impl Iterator<Item = String>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(is_plain) {
         true => arg,

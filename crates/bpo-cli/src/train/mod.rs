@@ -1,4 +1,6 @@
 //! `bpo train`: online preference optimisation from a recipe.
+mod events;
+mod live;
 pub mod start;
 pub mod summary;
 pub mod watch;
@@ -17,7 +19,7 @@ use crate::{
     failure::{Failure, Kind},
     out::Out,
     progress::Progress,
-    recipe,
+    recipe, report,
     source::{ModelSource, companions},
 };
 
@@ -112,11 +114,13 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     progress.say(&format!("run: {}", folder.display()));
     let inputs = inputs(&recipe, &device, &progress)?;
     start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = watch::Watch::new(progress, globals.device_name());
+    let mut watch = watch::Watch::new(progress, globals.device_name(), &folder);
     match bpo_train::run(&recipe, inputs, &start.dir, &mut watch)? {
         Outcome::Finished(report) => {
+            watch.evaluated(&report.curve);
             watch.finish();
             summary::print(&report, &folder, &recipe, &mut out)?;
+            report::at_the_end(&start.dir, &mut out)?;
             out.flush()
         }
         Outcome::Interrupted(step) => {

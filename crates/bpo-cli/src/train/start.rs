@@ -207,6 +207,11 @@ impl Identity {
         self.0.insert(what.to_owned(), blake3::hash(bytes).to_hex().to_string());
     }
 
+    /// Whether all of it is what `recorded` says.
+    pub fn is_part_of(&self, recorded: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(what, hash)| recorded.get(what) == Some(hash))
+    }
+
     /// One line per input that is another one now.
     fn changes_since(&self, old: &BTreeMap<String, String>) -> Vec<String> {
         let show = |value: Option<&String>| match value {

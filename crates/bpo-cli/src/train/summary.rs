@@ -3,7 +3,10 @@ use std::path::Path;
 
 use bpo_train::{Interval, Recipe, Report};
 
-use crate::{failure::Failure, out::Out};
+use crate::{
+    failure::Failure,
+    out::{Out, printable},
+};
 
 /// Width of text columns.
 const WIDTH: usize = 92;
@@ -73,11 +76,11 @@ fn samples(report: &Report, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `text` folded at words behind a label.
+/// `text` folded at words behind a label; models wrote it, and it shall not steer the terminal.
 fn wrapped(label: &str, text: &str, out: &mut Out) -> Result<(), Failure> {
     let mut line = format!("  {label:<13} ");
     let indent = line.chars().count();
-    for word in text.split_whitespace() {
+    for word in printable(text).split_whitespace() {
         if line.chars().count() > indent && line.chars().count() + word.chars().count() >= WIDTH {
             out.line(line.trim_end())?;
             line = " ".repeat(indent);

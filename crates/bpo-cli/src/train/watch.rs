@@ -1,8 +1,17 @@
-//! What a run tells, as bars and lines; and Ctrl-C.
-use bpo_train::{Interrupt, Observer, Stage};
+//! What a run tells, as bars and lines and TensorBoard events; and Ctrl-C.
+use std::path::Path;
+
+use bpo_train::{CurvePoint, Interrupt, Observer, ShownPair, Stage};
 use serde_json::{Map, Value};
 
-use crate::progress::{self, Progress};
+use super::{
+    events::Events,
+    live::{self, Live},
+};
+use crate::{
+    failure::warn,
+    progress::{self, Board, Progress},
+};
 
 /// Shows a run's progress and listens for Ctrl-C and SIGTERM: the first ends the run after the stage, with a
 /// checkpoint; the second leaves at once.
@@ -10,13 +19,17 @@ pub struct Watch {
     progress: Progress,
     steps: Option<progress::Stage>,
     stage: Option<progress::Stage>,
+    board: Option<Board>,
+    live: Live,
+    events: Option<Events>,
     interrupt: Interrupt,
 }
 
 impl Watch {
-    /// Takes over Ctrl-C.
-    pub fn new(progress: Progress, device: &str) -> Self {
-        let watch = Self::without_handler(progress, device);
+    /// Takes over Ctrl-C, and writes events beside what the run in `dir` writes.
+    pub fn new(progress: Progress, device: &str, dir: &Path) -> Self {
+        let events = Some(Events::of(dir));
+        let watch = Self { events, ..Self::without_handler(progress, device) };
         let interrupt = watch.interrupt.clone();
         let teller = watch.progress.clone();
         // Another handler can only be there in a test; then Ctrl-C keeps its default.
@@ -32,12 +45,33 @@ impl Watch {
     /// Leaves Ctrl-C alone: it ends the program, which has nothing to lose.
     pub fn without_handler(progress: Progress, device: &str) -> Self {
         progress.say(&format!("device: {device}"));
-        Self { progress, steps: None, stage: None, interrupt: Interrupt::default() }
+        Self {
+            progress,
+            steps: None,
+            stage: None,
+            board: None,
+            live: Live::default(),
+            events: None,
+            interrupt: Interrupt::default(),
+        }
     }
 
     /// Takes the bars away.
     pub fn finish(&mut self) {
         self.stage.take().into_iter().chain(self.steps.take()).for_each(progress::Stage::finish);
+        self.board.take().into_iter().for_each(Board::finish);
+    }
+
+    /// The evaluations of a run that is done become events.
+    pub fn evaluated(&mut self, curve: &[CurvePoint]) {
+        told(self.events.as_mut().map_or(Ok(()), |events| events.evaluations(curve)));
+    }
+}
+
+/// Events are not worth failing for; their first failure is their last.
+fn told(written: Result<(), bpo_report::Error>) {
+    if let Err(error) = written {
+        warn(&format!("no more TensorBoard events: {error}"));
     }
 }
 
@@ -77,8 +111,21 @@ impl Observer for Watch {
             .iter()
             .filter_map(|(key, name)| Some(format!("{name} {:.3}", metrics.get(*key)?.as_f64()?)))
             .collect();
-        steps.message(&shown.join("  "));
+        self.live.step(metrics);
+        if self.board.is_none() {
+            self.board = self.progress.board(live::LINES);
+        }
+        match &self.board {
+            Some(board) => board.show(&self.live.lines()),
+            None => steps.message(&shown.join("  ")),
+        }
         steps.set(step as usize);
+        told(self.events.as_mut().map_or(Ok(()), |events| events.step(step, metrics)));
+    }
+
+    fn pair(&mut self, _: u64, pair: ShownPair<'_>) {
+        self.live.pair(pair);
+        self.events.iter_mut().for_each(|events| events.pair(pair));
     }
 
     fn note(&mut self, line: &str) {

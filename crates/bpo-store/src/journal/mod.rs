@@ -8,6 +8,7 @@
 
 mod record;
 mod scan;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::io::{self, GrowingFile, Io};
 use crate::lock::Lock;
 use record::{FILE_HEADER, encode};
 use scan::{Scan, Span};
+pub use view::JournalView;
 
 /// Bytes at the end of the journal that were no complete record. They were cut when it was
 /// opened: they are what a crash leaves of a record whose caller never got it back.

@@ -18,6 +18,7 @@ pub(super) struct Span {
 }
 
 /// What a journal holds.
+#[derive(Debug)]
 pub(super) struct Scan {
     /// By step and kind.
     pub index: BTreeMap<u64, BTreeMap<String, Span>>,
@@ -27,9 +28,13 @@ pub(super) struct Scan {
 
 /// Reads a journal from its first record on, in bounded memory.
 pub(super) fn scan(file: &mut GrowingFile) -> Result<Scan, Error> {
-    let path = file.path().to_owned();
-    let length = file.end();
-    let mut scanner = Scanner { length, offset: FILE_HEADER.len() as u64, bytes: file.reader()?, path: &path };
+    let (path, length) = (file.path().to_owned(), file.end());
+    scan_through(file.reader()?, &path, length)
+}
+
+/// Reads the first `length` bytes of a journal.
+pub(super) fn scan_through(bytes: BufReader<&File>, path: &Path, length: u64) -> Result<Scan, Error> {
+    let mut scanner = Scanner { length, offset: FILE_HEADER.len() as u64, bytes, path };
     scanner.seek(scanner.offset)?;
     let mut index: BTreeMap<u64, BTreeMap<String, Span>> = BTreeMap::new();
     while let Some((step, kind, span)) = scanner.record()? {
@@ -39,7 +44,7 @@ pub(super) fn scan(file: &mut GrowingFile) -> Result<Scan, Error> {
             }
             Entry::Occupied(_) => {
                 let reason = "a second record of the same step and kind";
-                return Err(damaged(&path, span.offset, reason));
+                return Err(damaged(path, span.offset, reason));
             }
         }
         scanner.offset = span.offset + span.length as u64;

@@ -198,6 +198,7 @@ impl<'a> Run<'a> {
         let prompts = self.prompts_at(step);
         let collected = self.collected(step, &prompts, &mut clock, observer)?; // sampled, judged, journalled
         let (pairs, dropped) = self.pairs(&prompts, &collected)?;
+        pairs.first().into_iter().for_each(|pair| observer.pair(step, pair.shown()));
         let trained = self.train(step, &pairs, observer)?; // against the reference; one update
         clock.lap("time/train");
         self.state.counters.count(&collected, step, pairs.len(), dropped);

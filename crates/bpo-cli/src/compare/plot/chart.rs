@@ -1,13 +1,11 @@
 //! A line chart with bands and a legend beside the ends of its lines.
-use super::{
+use bpo_report::plot::{
     scale::{self, Scale},
-    svg::{Anchor, Font, Svg, cut, folded},
+    svg::{Anchor, COLOURS, FAINT, Font, GRID, INK, Svg, cut, folded},
 };
+
 use crate::compare::statistics::Estimate;
 
-/// Colours that people with any colour vision tell apart (Okabe & Ito 2008), their yellow, too faint on
-/// white, left out.
-const COLOURS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
 /// Lines of further series, which begin again with the first colour.
 const DASHES: [&str; 3] = ["", "7 4", "2 3"];
 
@@ -19,10 +17,6 @@ const MARGINS: [f64; 4] = [70.0, 236.0, 82.0, 62.0];
 const GAPS: [f64; 2] = [26.0, 36.0];
 /// A line of the legend.
 const LINE: f64 = 16.0;
-
-const INK: &str = "#222222";
-const FAINT: &str = "#666666";
-const GRID: &str = "#E6E6E6";
 
 const TITLE: Font = Font { size: 19.0, colour: INK, weight: 600 };
 const SUBTITLE: Font = Font { size: 13.0, colour: FAINT, weight: 400 };

@@ -1,7 +1,7 @@
 //! The figures of a comparison.
 mod chart;
-mod scale;
-mod svg;
+
+use bpo_report::plot::scale;
 
 use super::{
     quantity::{Point, Quantity},

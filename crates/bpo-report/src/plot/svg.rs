@@ -37,6 +37,18 @@ impl Font {
     }
 }
 
+/// Text, axis labels and other strong lines.
+pub const INK: &str = "#222222";
+/// Text that stands back.
+pub const FAINT: &str = "#666666";
+/// Lines behind the data.
+pub const GRID: &str = "#E6E6E6";
+/// Behind everything.
+const PAPER: &str = "white";
+/// Colours that people with any colour vision tell apart (Okabe & Ito 2008), their yellow, too faint on
+/// white, left out.
+pub const COLOURS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+
 /// A drawing in the making; lengths are pixels, y points down.
 #[derive(Debug)]
 pub struct Svg {
@@ -114,6 +126,23 @@ impl Svg {
         ));
     }
 
+    /// A filled rectangle.
+    pub fn bar(&mut self, [x, y]: [f64; 2], [width, height]: [f64; 2], colour: &str, opacity: f64) {
+        self.push(format_args!(
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{colour}\" \
+             fill-opacity=\"{opacity}\"/>"
+        ));
+    }
+
+    /// A see-through line through points, for what stands behind another line.
+    pub fn trace(&mut self, points: &[[f64; 2]], colour: &str, opacity: f64) {
+        let points = listed(points);
+        self.push(format_args!(
+            "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-opacity=\"{opacity}\" \
+             stroke-width=\"1\" stroke-linejoin=\"round\"/>"
+        ));
+    }
+
     fn push(&mut self, element: std::fmt::Arguments<'_>) {
         // Writing to a string does not fail.
         let _ = writeln!(self.body, "{element}");
@@ -127,8 +156,21 @@ impl Svg {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\" role=\"img\" \
              font-family=\"Inter, Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\">\n\
-             <title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n{body}</svg>\n"
+             <title>{title}</title>\n<rect width=\"{width}\" height=\"{height}\" fill=\"{PAPER}\"/>\n{body}</svg>\n"
         )
+    }
+
+    /// A part of a page, as wide as its place and in the page's colours: `--ink`, `--faint`, `--grid`, `--paper`
+    /// and `--c0` to `--c6`.
+    pub fn inline(self, title: &str) -> String {
+        let Self { width, height, mut body } = self;
+        let named = [(INK, "ink"), (FAINT, "faint"), (GRID, "grid"), (PAPER, "paper")];
+        let series = COLOURS.iter().enumerate().map(|(index, colour)| (*colour, format!("c{index}")));
+        for (colour, name) in named.map(|(colour, name)| (colour, name.to_owned())).into_iter().chain(series) {
+            body = body.replace(&format!("\"{colour}\""), &format!("\"var(--{name})\""));
+        }
+        let title = escaped(title);
+        format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">\n{body}</svg>\n")
     }
 }
 
@@ -140,13 +182,13 @@ fn listed(points: &[[f64; 2]]) -> String {
     points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Text that XML can hold.
+/// Text that XML can hold, between tags and in attributes.
 fn escaped(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// `text` in at most [`LINES`] lines of `width` characters, broken at a word; what is still too long ends in `…`.
+/// `text` in at most three lines of `width` characters, broken at a word; what is still too long ends in `…`.
 pub fn folded(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,0 +1,112 @@
+//! Numbers of the whole run and of its phases.
+use serde_json::Value;
+
+use super::{add, escape::escaped};
+use crate::{Phase, Record};
+
+/// What the run came to.
+pub(super) fn summary(record: &Record, page: &mut String) {
+    let Some(finished) = &record.finished else { return };
+    page.push_str("<h2>Summary</h2>\n");
+    let whole = |key: &str| finished.get(key).and_then(Value::as_u64);
+    let mut facts = Vec::new();
+    let what = if record.setting("outcomes").is_some() { "texts" } else { "pairs" };
+    facts.extend(whole("pairs").map(|pairs| format!("{pairs} {what} trained on")));
+    let sampled = whole("sampled").filter(|sampled| *sampled > 0);
+    facts.extend(sampled.map(|sampled| format!("{sampled} completions sampled")));
+    facts.extend(finished.get("annotator").and_then(Value::as_str).map(|name| format!("annotator {}", escaped(name))));
+    facts.extend(finished.get("loss").and_then(Value::as_f64).map(|loss| format!("loss {loss:.4} at the end")));
+    facts.extend(dropped(finished));
+    add(page, format_args!("<p>{}</p>\n", facts.join("; ")));
+    let rows = rows(finished);
+    if whole("eval_prompts").unwrap_or(0) > 0 && !rows.is_empty() {
+        let prompts = whole("eval_prompts").unwrap_or(0);
+        add(
+            page,
+            format_args!(
+                "<div class=\"wide\"><table>\n<tr><th>on {prompts} held-out prompts</th><th>before</th><th>after</th></tr>\n"
+            ),
+        );
+        for (name, before, after) in rows {
+            add(page, format_args!("<tr><td>{name}</td><td>{before}</td><td>{after}</td></tr>\n"));
+        }
+        page.push_str("</table></div>\n<p class=\"faint\">In brackets: 95 % bootstrap intervals over prompts.</p>\n");
+    }
+}
+
+fn dropped(finished: &Value) -> Option<String> {
+    let dropped = finished.get("dropped")?.as_object().filter(|dropped| !dropped.is_empty())?;
+    let reasons: Vec<String> = dropped.iter().map(|(reason, count)| format!("{} {count}", escaped(reason))).collect();
+    Some(format!("did not train: {}", reasons.join(", ")))
+}
+
+/// Name, before and after.
+fn rows(finished: &Value) -> Vec<(&'static str, String, String)> {
+    let mut rows = Vec::new();
+    let mut both = |name, key: &str, scale, digits| {
+        let Some(pair) = finished.get(key).and_then(Value::as_array) else { return };
+        if let [before, after] = pair.as_slice() {
+            rows.push((name, estimate(before, scale, digits), estimate(after, scale, digits)));
+        }
+    };
+    both("mean score", "scores", 1.0, 3);
+    both("win rate against the references, %", "reference_win_rate", 100.0, 1);
+    both("response length, tokens", "length", 1.0, 1);
+    both("distinct responses, %", "distinct", 100.0, 0);
+    let one = |key: &str| finished.get(key).filter(|value| !value.is_null());
+    if let Some(wins) = one("win_rate") {
+        rows.push(("win rate against the start, %", "50".into(), estimate(wins, 100.0, 1)));
+    }
+    if let Some(kl) = one("kl") {
+        rows.push(("KL to the start, nats", "0".into(), estimate(kl, 1.0, 2)));
+    }
+    rows
+}
+
+/// A number, or a mean with its interval.
+fn estimate(value: &Value, scale: f64, digits: usize) -> String {
+    let number = |value: Option<&Value>| value.and_then(Value::as_f64).map(|value| scale * value);
+    match (number(value.get("mean")), number(value.get("low")), number(value.get("high"))) {
+        (Some(mean), Some(low), Some(high)) => format!("{mean:.digits$} [{low:.digits$}, {high:.digits$}]"),
+        _ => number(Some(value)).map_or_else(String::new, |value| format!("{value:.digits$}")),
+    }
+}
+
+/// Means of a phase that are worth a column: key, heading, scale, digits.
+const COLUMNS: [(&str, &str, f64, usize); 8] = [
+    ("loss", "loss", 1.0, 4),
+    ("rewards/margins", "margin", 1.0, 4),
+    ("rewards/accuracies", "ranked as judged, %", 100.0, 1),
+    ("objective/kl", "KL to reference", 1.0, 2),
+    ("objective/entropy", "entropy", 1.0, 1),
+    ("objective/scores", "score", 1.0, 3),
+    ("collect/length", "length", 1.0, 1),
+    ("collect/distinct", "distinct, %", 100.0, 1),
+];
+
+/// One row for each phase.
+pub(super) fn phases(record: &Record, page: &mut String) {
+    let columns: Vec<_> =
+        COLUMNS.iter().filter(|(key, ..)| record.phases.iter().any(|phase| phase.means.contains_key(*key))).collect();
+    let judged = record.phases.iter().any(|phase| phase.preferred + phase.undecided > 0);
+    page.push_str("<h2>Phases of data collection</h2>\n<div class=\"wide\"><table>\n<tr><th>phase</th><th>steps</th>");
+    if judged {
+        page.push_str("<th>preferences</th><th>no preference</th>");
+    }
+    columns.iter().for_each(|(_, heading, ..)| add(page, format_args!("<th>{heading}</th>")));
+    page.push_str("</tr>\n");
+    for phase in &record.phases {
+        let Phase { numbers: [first, last], steps, preferred, undecided, .. } = phase;
+        let number = if first == last { format!("{}", first + 1) } else { format!("{}–{}", first + 1, last + 1) };
+        add(page, format_args!("<tr><td>{number}</td><td>{}–{}</td>", steps[0], steps[1]));
+        if judged {
+            add(page, format_args!("<td>{preferred}</td><td>{undecided}</td>"));
+        }
+        for (key, _, scale, digits) in &columns {
+            let mean = phase.means.get(*key).map_or_else(String::new, |mean| format!("{:.*}", *digits, scale * mean));
+            add(page, format_args!("<td>{mean}</td>"));
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table></div>\n<p class=\"faint\">Means over the steps of a phase.</p>\n");
+}
