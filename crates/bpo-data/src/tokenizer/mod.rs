@@ -2,6 +2,7 @@
 
 mod chat;
 mod engine;
+mod pair;
 mod settings;
 mod specials;
 mod template;
@@ -9,6 +10,7 @@ mod template;
 use std::path::Path;
 
 use engine::Engine;
+pub use pair::PairIds;
 use settings::Settings;
 use specials::Specials;
 use template::Template;
