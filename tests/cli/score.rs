@@ -16,7 +16,8 @@ fn cases(expected: &Value) -> (String, Vec<f64>) {
 
 #[test]
 fn log_probs_are_those_of_transformers_in_the_order_of_the_rows() {
-    for name in ["llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3", "gemma"] {
+    let llamas = ["llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3"];
+    for name in llamas.into_iter().chain(["gemma", "gemma2", "gemma3", "phi3", "gpt2", "gpt-neox"]) {
         let Some(model) = fixture(&format!("arch/{name}")) else { continue };
         let (rows, logps) = cases(&read(&model.join("expected.json")));
         for budget in ["1", "4096"] {

@@ -1,12 +1,9 @@
 //! Facts about a model directory.
-use bpo_model::{Checkpoint, DecoderConfig, RopeScaling};
+use bpo_model::{DecoderConfig, PositionKind, Rope, RopeScaling, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
 use super::object;
-use crate::{
-    failure::Failure,
-    source::{ModelSource, is_reward_model},
-};
+use crate::{failure::Failure, source::ModelSource};
 
 /// Architecture, sizes, memory, tokenizer. Weights are not loaded.
 pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
@@ -14,7 +11,7 @@ pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
     let checkpoint = source.checkpoint()?;
     let parameters = checkpoint.parameters();
     Ok(object(json!({
-        "kind": if is_reward_model(&checkpoint) { "reward model" } else { "language model" },
+        "kind": if SequenceClassifier::is_in(&checkpoint) { "reward model" } else { "language model" },
         "path": source.to_string(),
         "architecture": format!("{:?}", config.architecture).to_lowercase(),
         "parameters": parameters,
@@ -28,24 +25,29 @@ pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
         "head_dim": config.head_dim,
         "vocab_size": config.vocab_size,
         "context": config.max_position_embeddings,
-        "tied_embeddings": tied(&config, &checkpoint),
+        "tied_embeddings": config.is_tied_in(&checkpoint),
         "rope": rope(&config),
         "sliding_window": windows(&config),
         "tokenizer": tokenizer(source, &config),
     })))
 }
 
-fn tied(config: &DecoderConfig, checkpoint: &Checkpoint) -> bool {
-    config.tie_word_embeddings && !(checkpoint.has("lm_head.weight") && checkpoint.has("model.embed_tokens.weight"))
+/// `null` where positions are learned; the frequencies of layers with a window follow where they are others.
+fn rope(config: &DecoderConfig) -> Value {
+    if config.positions == PositionKind::Learned {
+        return Value::Null;
+    }
+    let local = config.local_rope.map(|rope| format!("; {} in layers with a window", described(rope)));
+    json!(described(config.rope) + &local.unwrap_or_default())
 }
 
-fn rope(config: &DecoderConfig) -> String {
-    let scaling = match config.rope_scaling {
+fn described(rope: Rope) -> String {
+    let scaling = match rope.scaling {
         RopeScaling::Default => String::new(),
         RopeScaling::Linear { factor } => format!(", linear × {factor}"),
         RopeScaling::Llama3 { factor, .. } => format!(", llama3 × {factor}"),
     };
-    format!("theta {}{scaling}", config.rope_theta)
+    format!("theta {}{scaling}", rope.theta)
 }
 
 /// `null`, or the window and how many layers have it.
