@@ -39,6 +39,7 @@ pub use backward::Backward;
 pub use cache::KvCache;
 pub use config::{Activation, Architecture, DecoderConfig, NormKind, PositionKind, Residual, Rope, RopeScaling};
 pub use decoder::Decoder;
+pub use encoder::EncoderConfig;
 pub use error::Error;
 pub use export::{WeightDtype, companion_files, write_model};
 pub use input::Input;

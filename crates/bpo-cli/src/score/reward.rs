@@ -94,9 +94,14 @@ fn rows(args: &ScoreArgs, dir: &Path, file: &RowFile, model: &SequenceClassifier
 /// `input_ids` of a row and, where they are given, its `token_type_ids`.
 fn ids(file: &RowFile, row: &Row, vocab: usize) -> Result<Ids, Failure> {
     let ids = file.ids(row, "input_ids", vocab)?;
-    let has_types = row.value.get("token_type_ids").is_some();
-    let types = if has_types { file.ids(row, "token_type_ids", 2)? } else { Vec::new() };
-    if has_types && types.len() != ids.len() {
+    if row.value.get("token_type_ids").is_none() {
+        return Ok((row.line, PairIds { ids, types: Vec::new() }));
+    }
+    let types = file.ids(row, "token_type_ids", usize::MAX)?;
+    if let Some(kind) = types.iter().find(|&&kind| kind > 1) {
+        return Err(file.error(row.line, format!("`token_type_ids` holds {kind}; there are 0 and 1")));
+    }
+    if types.len() != ids.len() {
         let (ids, types) = (ids.len(), types.len());
         return Err(file.error(row.line, format!("{ids} `input_ids`, but {types} `token_type_ids`")));
     }

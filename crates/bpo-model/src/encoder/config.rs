@@ -11,32 +11,39 @@ pub(crate) const MODEL_TYPES: [&str; 5] = ["bert", "roberta", "xlm-roberta", "di
 
 /// What `config.json` says of an encoder, with the defaults of transformers filled in and one spelling for each thing.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct EncoderConfig {
+pub struct EncoderConfig {
     pub(super) names: &'static Names,
+    /// `bert`, `roberta`, …
+    pub model_type: String,
+    /// Rows of the embedding.
     pub vocab_size: usize,
+    /// Width of the hidden states.
     pub hidden_size: usize,
+    /// Width of the feed-forward block.
     pub intermediate_size: usize,
+    /// Layers.
     pub num_hidden_layers: usize,
+    /// Attention heads.
     pub num_attention_heads: usize,
     /// Rows of the table of positions, where it is read.
-    pub max_position_embeddings: usize,
+    pub(crate) max_position_embeddings: usize,
     /// A learned vector for each position is added to the embeddings.
-    pub learned_positions: bool,
+    pub(crate) learned_positions: bool,
     /// RoBERTa counts positions from `pad_token_id + 1`, and pads do not count.
-    pub counts_from_pad: Option<u32>,
+    pub(super) counts_from_pad: Option<u32>,
     /// Rows of the table of token types; 0 is none.
-    pub type_vocab_size: usize,
-    pub norm_eps: f64,
-    pub activation: Activation,
+    pub(super) type_vocab_size: usize,
+    pub(super) norm_eps: f64,
+    pub(super) activation: Activation,
     /// Between the two layers of the head; `None` is tanh.
-    pub head_activation: Option<Activation>,
-    pub relative: Option<RelativeConfig>,
-    pub raw: Value,
+    pub(super) head_activation: Option<Activation>,
+    pub(super) relative: Option<RelativeConfig>,
+    pub(crate) raw: Value,
 }
 
 /// DeBERTa's relative positions.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct RelativeConfig {
+pub(super) struct RelativeConfig {
     /// Distances below are told apart, whichever their sign.
     pub span: usize,
     /// Distances beyond half the span share logarithmic buckets, up to this one.
@@ -52,12 +59,23 @@ pub(crate) struct RelativeConfig {
 }
 
 impl EncoderConfig {
+    /// Reads `DIR/config.json`; nothing where it is not an encoder's.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Json`]; [`Error::Unsupported`] naming the key for anything that would otherwise be
+    /// computed wrongly.
+    pub fn from_dir(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join("config.json");
+        let raw = Keys::parse(&path, &std::fs::read(&path).map_err(Error::io(&path))?)?;
+        Self::is_one(&raw).then(|| Self::read(&path, &raw)).transpose()
+    }
+
     /// Whether `config.json` is an encoder's.
-    pub fn is_one(raw: &Value) -> bool {
+    pub(crate) fn is_one(raw: &Value) -> bool {
         raw.get("model_type").and_then(Value::as_str).is_some_and(|name| MODEL_TYPES.contains(&name))
     }
 
-    pub fn read(path: &Path, raw: &Value) -> Result<Self, Error> {
+    pub(crate) fn read(path: &Path, raw: &Value) -> Result<Self, Error> {
         let keys = Keys::new(path, raw);
         let config = match keys.model_type()? {
             "bert" => keys.bert(&BERT)?,
@@ -79,7 +97,7 @@ impl EncoderConfig {
     }
 
     /// The tensor that makes scores.
-    pub fn scores(&self) -> &'static str {
+    pub(crate) fn scores(&self) -> &'static str {
         self.names.out_weight
     }
 
@@ -89,7 +107,7 @@ impl EncoderConfig {
         self.max_position_embeddings.saturating_sub(skipped)
     }
 
-    pub fn heads(&self) -> Heads {
+    pub(crate) fn heads(&self) -> Heads {
         let heads = self.num_attention_heads;
         Heads::new(heads, heads, self.hidden_size / heads)
     }
@@ -105,6 +123,7 @@ impl Keys<'_> {
         }
         Ok(EncoderConfig {
             names,
+            model_type: self.model_type()?.to_string(),
             vocab_size: self.required("vocab_size")?,
             hidden_size: self.required("hidden_size")?,
             intermediate_size: self.required("intermediate_size")?,
@@ -129,6 +148,7 @@ impl Keys<'_> {
     fn distilbert(&self) -> Result<EncoderConfig, Error> {
         Ok(EncoderConfig {
             names: &DISTILBERT,
+            model_type: self.model_type()?.to_string(),
             vocab_size: self.required("vocab_size")?,
             hidden_size: self.required("dim")?,
             intermediate_size: self.required("hidden_dim")?,

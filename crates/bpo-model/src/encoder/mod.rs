@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bpo_kernels::Visibility;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-pub(crate) use self::config::{EncoderConfig, MODEL_TYPES};
+pub use self::config::EncoderConfig;
+pub(crate) use self::config::MODEL_TYPES;
 use self::{
     layer::{Layer, Sight},
     relative::Distances,
