@@ -10,9 +10,13 @@ fn facts(args: &[&str]) -> Value {
 
 #[test]
 fn a_model_is_told_from_an_adapter_and_a_reward_model() {
-    for (path, kind) in
-        [("stories260K", "language model"), ("arch/gemma-reward", "reward model"), ("peft/qwen3-lora", "adapter")]
-    {
+    for (path, kind) in [
+        ("stories260K", "language model"),
+        ("arch/gpt2", "language model"),
+        ("arch/gemma-reward", "reward model"),
+        ("arch/deberta-v3-reward", "reward model"),
+        ("peft/qwen3-lora", "adapter"),
+    ] {
         let Some(path) = fixture(path) else { continue };
         let facts = facts(&[arg(&path)]);
         assert_eq!(facts["kind"], kind);

@@ -16,7 +16,8 @@ fn cases(expected: &Value) -> (String, Vec<f64>) {
 
 #[test]
 fn log_probs_are_those_of_transformers_in_the_order_of_the_rows() {
-    for name in ["llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3", "gemma"] {
+    let llamas = ["llama-tied", "llama3-rope", "mistral-sliding", "qwen2", "qwen3"];
+    for name in llamas.into_iter().chain(["gemma", "gemma2", "gemma3", "phi3", "gpt2", "gpt-neox"]) {
         let Some(model) = fixture(&format!("arch/{name}")) else { continue };
         let (rows, logps) = cases(&read(&model.join("expected.json")));
         for budget in ["1", "4096"] {
@@ -68,7 +69,9 @@ fn text_ends_with_eos_unless_told_otherwise() {
 
 #[test]
 fn scores_are_those_of_transformers() {
-    for name in ["llama-reward", "gemma-reward"] {
+    for name in
+        ["llama-reward", "gemma-reward", "bert-reward", "roberta-reward", "distilbert-reward", "deberta-v3-reward"]
+    {
         let Some(model) = fixture(&format!("arch/{name}")) else { continue };
         let expected = read(&model.join("expected.json"));
         let ids = expected["input_ids"].as_array().unwrap().iter();
@@ -78,6 +81,51 @@ fn scores_are_those_of_transformers() {
             assert!((row["score"].as_f64().unwrap() - score.as_f64().unwrap()).abs() < 2e-4, "{name}: {row}");
         }
     }
+}
+
+/// A BERT with words for a tokenizer.
+fn encoder_with_tokenizer() -> Option<tempfile::TempDir> {
+    let model = fixture("arch/bert-reward")?;
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(model.join(name), dir.path().join(name)).unwrap();
+    }
+    let words = ["[UNK]", "[CLS]", "[SEP]", "how", "are", "you", "fine", "thanks"];
+    let vocab: serde_json::Map<String, Value> =
+        words.into_iter().zip(0..).map(|(w, id)| (w.into(), json!(id))).collect();
+    let special = |id: usize| {
+        json!({"id": id, "content": words[id], "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true})
+    };
+    let tokenizer = json!({"version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(1), special(2)], "normalizer": null, "decoder": null,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}});
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    Some(dir)
+}
+
+#[test]
+fn an_encoder_reads_prompt_and_response_as_its_tokenizers_pair() {
+    let Some(dir) = encoder_with_tokenizer() else { return };
+    let score = |rows: &str| bpo_reading(rows, &["score", "--reward-model", arg(dir.path()), "--input", "-"]);
+    let text = score("{\"prompt\":\"how are you\",\"response\":\"fine thanks\"}").rows();
+    let ids = json!({"input_ids": [1, 3, 4, 5, 2, 6, 7, 2], "token_type_ids": [0, 0, 0, 0, 0, 1, 1, 1]});
+    assert_eq!(text, score(&ids.to_string()).rows());
+    let untyped = json!({"input_ids": [1, 3, 4, 5, 2, 6, 7, 2]});
+    assert_ne!(text, score(&untyped.to_string()).rows());
+    let long = json!({"prompt": "how ".repeat(600), "response": "fine"});
+    score(&long.to_string()).refused(3, &[":1: ", "604", "512"]);
+    let annotated = |prompt: &str| {
+        let row = json!({"prompt": prompt, "completions": ["fine thanks"]}).to_string();
+        bpo_reading(&row, &["annotate", "--annotator", arg(dir.path()), "--scores"]).rows()[0]["score"].clone()
+    };
+    assert_eq!(annotated("how are you"), text[0]["score"]);
+    // The beginning of a long prompt is what an annotator does without.
+    assert_eq!(annotated(&"how ".repeat(600)), annotated(&"how ".repeat(700)));
+    score("{\"input_ids\":[1,2],\"token_type_ids\":[0]}").refused(3, &["token_type_ids"]);
+    score("{\"input_ids\":[1],\"token_type_ids\":[2]}").refused(3, &["token_type_ids"]);
 }
 
 #[test]

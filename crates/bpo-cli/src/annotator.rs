@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use bpo_annotate::{Annotator, AnnotatorConfig, Error, Item, Parts, Scorer, scorer_from};
-use bpo_data::{Message, Prompt, Tokenizer};
+use bpo_data::{Message, PairIds, Prompt, Tokenizer};
 use bpo_model::SequenceClassifier;
 use burn::tensor::Device;
 use serde::Deserialize;
@@ -70,7 +70,7 @@ impl Parts for Local {
         let refuse = |reason: String| Error::Load { name: folder.display().to_string(), reason };
         let model = SequenceClassifier::from_dir(folder, &self.device).map_err(|e| refuse(e.to_string()))?;
         let tokenizer = Tokenizer::from_dir(folder).map_err(|e| refuse(e.to_string()))?;
-        let vocab = model.decoder().config().vocab_size;
+        let vocab = model.vocab_size();
         if tokenizer.vocab_size() > vocab {
             let ids = tokenizer.vocab_size();
             return Err(refuse(format!("its tokenizer has {ids} ids, its vocabulary {vocab} entries")));
@@ -83,21 +83,30 @@ impl Parts for Local {
 fn score(model: &SequenceClassifier, tokenizer: &Tokenizer, items: &[Item]) -> Result<Vec<f64>, String> {
     let mut scores = Vec::with_capacity(items.len());
     for chunk in items.chunks(BATCH) {
-        let rows: Result<Vec<Vec<u32>>, bpo_data::Error> =
-            chunk.iter().map(|item| reward_ids(tokenizer, &item.prompt, &item.response)).collect();
+        let rows: Result<Vec<PairIds>, bpo_data::Error> =
+            chunk.iter().map(|item| reward_ids(model, tokenizer, &item.prompt, &item.response)).collect();
         let rows = rows.map_err(|error| error.to_string())?;
-        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-        scores.extend(model.scores(&rows).map_err(|error| error.to_string())?.into_iter().map(f64::from));
+        let rows: Vec<_> = rows.iter().map(|row| (row.ids.as_slice(), row.types.as_slice())).collect();
+        scores.extend(model.typed_scores(&rows).map_err(|error| error.to_string())?.into_iter().map(f64::from));
     }
     Ok(scores)
 }
 
-/// What a reward model reads: the prompt as a user's turn where there is a chat template, else as it is,
-/// then the response (ended with EOS after a template, as a conversation is).
-pub fn reward_ids(tokenizer: &Tokenizer, prompt: &str, response: &str) -> Result<Vec<u32>, bpo_data::Error> {
+/// What a reward model reads. An encoder: prompt and response as a pair, in which a prompt that is too long loses its
+/// beginning. A decoder: the prompt as a user's turn where there is a chat template, else as it is, then the response
+/// (ended with EOS after a template, as a conversation is).
+fn reward_ids(
+    model: &SequenceClassifier,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    response: &str,
+) -> Result<PairIds, bpo_data::Error> {
+    if model.reads_pairs() {
+        return tokenizer.encode_pair(prompt, response, model.longest());
+    }
     let chat = tokenizer.has_chat_template();
     let prompt = if chat { Prompt::Messages(vec![Message::new("user", prompt)]) } else { Prompt::Text(prompt.into()) };
     let mut ids = tokenizer.encode_prompt(&prompt)?;
     ids.extend(tokenizer.encode_completion(response, chat)?);
-    Ok(ids)
+    Ok(PairIds { ids, types: Vec::new() })
 }

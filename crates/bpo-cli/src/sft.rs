@@ -97,7 +97,7 @@ fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<Sf
         let config = DecoderConfig::from_json(path, &bytes)?;
         let folder = own_tokenizer.unwrap_or(Path::new("."));
         let tokenizer = tokenizer_at(folder)?;
-        check_vocabulary(&tokenizer, &folder.display().to_string(), &config)?;
+        check_vocabulary(&tokenizer, &folder.display().to_string(), config.vocab_size)?;
         let companions = companions(&ModelSource::Embedded, Some(folder))?;
         let base = Decoder::random(config, recipe.seed, device)?;
         return Ok(SftInputs { base, base_name: "(new)".into(), tokenizer, rows, companions });

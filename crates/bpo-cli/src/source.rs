@@ -7,7 +7,7 @@ use std::{
 };
 
 use bpo_data::Tokenizer;
-use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, Dtype, WeightDtype, companion_files};
+use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, Dtype, SequenceClassifier, WeightDtype, companion_files};
 use burn::tensor::Device;
 use serde_json::Value;
 
@@ -67,9 +67,9 @@ impl ModelSource {
     pub fn load_decoder(&self, device: &Device, dtype: Dtype) -> Result<Decoder, Failure> {
         let config = self.load_config()?;
         let checkpoint = self.checkpoint()?;
-        if is_reward_model(&checkpoint) {
+        if SequenceClassifier::is_in(&checkpoint) {
             return Err(Failure::input(format!(
-                "{self} is a reward model (it has score.weight and no lm_head.weight), not a language model; \
+                "{self} is a reward model (it has a head that scores and none that predicts), not a language model; \
                  `bpo score` takes it as --reward-model"
             )));
         }
@@ -107,18 +107,23 @@ impl ModelSource {
     /// The tokenizer at `path` (a folder or a `tokenizer.json`), or else the model's own; it must fit the
     /// model.
     pub fn load_matching_tokenizer(&self, path: Option<&Path>, config: &DecoderConfig) -> Result<Tokenizer, Failure> {
+        self.load_fitting_tokenizer(path, config.vocab_size, &config.raw)
+    }
+
+    /// As [`ModelSource::load_matching_tokenizer`], for a vocabulary of `vocab` entries and a `config.json`.
+    pub fn load_fitting_tokenizer(&self, path: Option<&Path>, vocab: usize, raw: &Value) -> Result<Tokenizer, Failure> {
         let (tokenizer, origin) = match path {
             Some(path) => (tokenizer_at(path)?, path.display().to_string()),
             None => (self.load_tokenizer()?, self.to_string()),
         };
-        check_vocabulary(&tokenizer, &origin, config)?;
-        check_specials(&tokenizer, &origin, config, &self.stop_ids(config)?, path.is_some())?;
+        check_vocabulary(&tokenizer, &origin, vocab)?;
+        check_specials(&tokenizer, &origin, raw, &self.stop_ids(raw)?, path.is_some())?;
         Ok(tokenizer)
     }
 
     /// Ids that end a text, by `config.json` and `generation_config.json`.
-    fn stop_ids(&self, config: &DecoderConfig) -> Result<Vec<u32>, Failure> {
-        let mut ids = token_ids(config.raw.get("eos_token_id"));
+    fn stop_ids(&self, raw: &Value) -> Result<Vec<u32>, Failure> {
+        let mut ids = token_ids(raw.get("eos_token_id"));
         if let Self::Dir(dir) = self {
             let path = dir.join("generation_config.json");
             if path.is_file() {
@@ -161,8 +166,8 @@ pub fn tokenizer_at(path: &Path) -> Result<Tokenizer, Failure> {
 }
 
 /// Refuses a tokenizer whose ids the model does not have.
-pub fn check_vocabulary(tokenizer: &Tokenizer, origin: &str, config: &DecoderConfig) -> Result<(), Failure> {
-    let (ids, vocab) = (tokenizer.vocab_size(), config.vocab_size);
+pub fn check_vocabulary(tokenizer: &Tokenizer, origin: &str, vocab: usize) -> Result<(), Failure> {
+    let ids = tokenizer.vocab_size();
     if ids > vocab {
         return Err(Failure::input(format!(
             "the tokenizer of {origin} has ids up to {}, the model's vocabulary has {vocab} entries: they do not belong together",
@@ -183,11 +188,11 @@ pub fn check_vocabulary(tokenizer: &Tokenizer, origin: &str, config: &DecoderCon
 fn check_specials(
     tokenizer: &Tokenizer,
     origin: &str,
-    config: &DecoderConfig,
+    raw: &Value,
     stops: &[u32],
     is_foreign: bool,
 ) -> Result<(), Failure> {
-    if let (Some(theirs), Some(ours)) = (tokenizer.bos_id(), token_ids(config.raw.get("bos_token_id")).first()) {
+    if let (Some(theirs), Some(ours)) = (tokenizer.bos_id(), token_ids(raw.get("bos_token_id")).first()) {
         let told = format!("the tokenizer of {origin} begins texts with id {theirs}, the model with id {ours}");
         match (theirs == *ours, is_foreign) {
             (true, _) => {}
@@ -236,11 +241,6 @@ pub fn companions(source: &ModelSource, tokenizer: Option<&Path>) -> Result<Vec<
 
 /// How the model generates, which is no matter of its tokenizer.
 const GENERATION: &str = "generation_config.json";
-
-/// Whether a checkpoint holds a sequence classifier.
-pub fn is_reward_model(checkpoint: &Checkpoint) -> bool {
-    checkpoint.has("score.weight") && !checkpoint.has("lm_head.weight")
-}
 
 /// Names the folder itself when it is not there.
 pub fn check_dir(dir: &Path) -> Result<(), Failure> {

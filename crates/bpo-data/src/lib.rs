@@ -35,5 +35,5 @@ pub use rows::{
     read_references_from, read_texts, read_texts_from,
 };
 pub use split::held_out;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{PairIds, Tokenizer};
 pub use truncate::{Counts, DropReason, Fit, Limits, Truncation, fit_group, fit_pair, fit_prompt};

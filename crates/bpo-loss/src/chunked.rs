@@ -4,6 +4,7 @@
 //! `(1[v = y] − p_v)·h` in `W[v]`. Both need only the chunk's own logits, so the gradient of any loss
 //! of the log-probs is exact without ever holding `[tokens, vocab]`: peak memory is
 //! `chunk × vocab`. No custom backward operator is involved, hence it runs on every backend.
+//! Soft-capped logits `u = c·tanh(z/c)` put the factor `du/dz = 1 − (u/c)²` on each term of the sums over v.
 use bpo_kernels::{linear, linear_transposed, softmax, widened};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
@@ -16,6 +17,7 @@ pub struct Head {
     weight: Tensor<2>,
     chunk: usize,
     collisions: bool,
+    softcap: Option<f64>,
 }
 
 /// Log-probs of target tokens, with their slopes where asked for.
@@ -44,7 +46,7 @@ impl Head {
 
     /// `weight`: `[vocab, hidden]`. Gradients through it are not recorded; see [`Head::gradients`].
     pub fn new(weight: Tensor<2>) -> Self {
-        Self { weight: weight.inner(), chunk: Self::DEFAULT_CHUNK, collisions: false }
+        Self { weight: weight.inner(), chunk: Self::DEFAULT_CHUNK, collisions: false, softcap: None }
     }
 
     /// Sets how many hidden states are scored at once (at least one).
@@ -58,6 +60,14 @@ impl Head {
     #[must_use]
     pub fn with_collisions(mut self, wanted: bool) -> Self {
         self.collisions = wanted;
+        self
+    }
+
+    /// Scores by the logits `c·tanh(z/c)` in place of `z`, for a `c` above 0, as Gemma 2 does. Riviere et al. 2024,
+    /// arXiv:2408.00118.
+    #[must_use]
+    pub fn with_softcap(mut self, cap: Option<f64>) -> Self {
+        self.softcap = cap;
         self
     }
 
@@ -98,12 +108,17 @@ impl Head {
         let mut slopes = Vec::new();
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
-            // dL/d logits = c·(1[v = y] − p_v)
-            let (probabilities, _) = softmax(linear(rows.clone(), self.weight.clone()));
+            // dL/d logits = c·(1[v = y] − p_v), times du/dz
+            let (logits, rise) = self.logits(rows.clone());
+            let (probabilities, _) = softmax(logits);
             let scale: Tensor<2> = floats(&coefficients[start..start + chunk.len()], &probabilities).unsqueeze_dim(1);
             let pull = probabilities.neg() * scale.clone();
             let index: Tensor<2, Int> = ints(chunk, &rows.device()).unsqueeze_dim(1);
             let pull = pull.scatter(1, index, scale, burn::tensor::IndexingUpdateOp::Add);
+            let pull = match rise {
+                Some(rise) => pull * rise,
+                None => pull,
+            };
             slopes.push(self.mean_row(pull.clone(), &rows));
             weight = weight + pull.transpose().matmul(widened(rows));
         }
@@ -117,9 +132,9 @@ impl Head {
         for (start, chunk) in chunks(targets, self.chunk) {
             let rows = hidden.clone().narrow(0, start, chunk.len());
             let index = ints(chunk, &rows.device());
-            let logits = linear(rows.clone(), self.weight.clone());
+            let (logits, rise) = self.logits(rows.clone());
             let column: Tensor<2, Int> = index.clone().unsqueeze_dim(1);
-            let chosen = widened(logits.clone().gather(1, column).squeeze_dim::<1>(1));
+            let chosen = widened(logits.clone().gather(1, column.clone()).squeeze_dim::<1>(1));
             let (probabilities, normalisers) = softmax(logits);
             logps.push(chosen - normalisers);
             if self.collisions {
@@ -127,8 +142,11 @@ impl Head {
                 collisions.push(squares.log().squeeze_dim::<1>(1));
             }
             if with_slopes {
-                let expected = self.mean_row(probabilities, &rows);
-                slopes.push(widened(self.weight.clone().select(0, index)) - expected);
+                let target = widened(self.weight.clone().select(0, index));
+                slopes.push(match rise {
+                    None => target - self.mean_row(probabilities, &rows),
+                    Some(rise) => target * rise.clone().gather(1, column) - self.mean_row(probabilities * rise, &rows),
+                });
             }
         }
         if logps.is_empty() {
@@ -140,6 +158,15 @@ impl Head {
         let slopes = with_slopes.then(|| Tensor::cat(slopes, 0));
         let collisions = self.collisions.then(|| Tensor::cat(collisions, 0));
         Ok(ScoredTokens { logps: Tensor::cat(logps, 0), slopes, collisions })
+    }
+
+    /// Logits of hidden states, `[rows, vocab]`; where they are soft-capped, f32, with `du/dz = 1 − (u/c)²`.
+    fn logits(&self, rows: Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let logits = linear(rows, self.weight.clone());
+        let Some(cap) = self.softcap else { return (logits, None) };
+        let tanh = (widened(logits) / cap).tanh();
+        let rise = tanh.clone().square().neg() + 1.0;
+        (tanh * cap, Some(rise))
     }
 
     /// `Σ_v share_v·W[v]` for each row of `shares` `[rows, vocab]`, multiplied in the precision of the hidden states.

@@ -47,7 +47,7 @@ impl Decoder {
         let mut x = leaf(read.pop().unwrap_or_else(|| untracked.embed(input)));
         let (value, scalar) = top(self.norm.forward(x.clone()))?;
         let mut pieces = vec![scalar.backward()];
-        let reaches_embedding = self.embedding.is_tracked();
+        let reaches_embedding = self.embedding.is_tracked() || self.positions.as_ref().is_some_and(Tensor::is_tracked);
         for (index, (layer, below)) in self.layers.iter().zip(read).enumerate().rev() {
             let Some(slope) = pieces.last_mut().and_then(|gradients| x.grad_remove(gradients)) else { break };
             // Nothing below the first layer is trained: its input needs no gradient.

@@ -4,7 +4,7 @@ use bpo_kernels::{CacheView, write_columns};
 use bpo_sampler::CausalLm;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::{Decoder, Input, rope::Rotation};
+use crate::{Decoder, Input, mask::CacheMask};
 
 /// Keys and values of the rows being sampled. A row's tokens stand at the columns of their positions, from 0 on, so
 /// that what its next token may see is one contiguous range of columns, whatever the ages of the other rows. A token
@@ -64,9 +64,10 @@ impl KvCache {
     }
 
     /// The columns each row's last token may see.
-    fn view(&self, window: Option<usize>) -> Arc<CacheView> {
+    fn mask(&self, window: Option<usize>) -> Arc<CacheMask> {
         let start = |length: usize| window.map_or(0, |window| length.saturating_sub(window));
-        Arc::new(CacheView::new(self.rows.iter().map(|row| start(row.length)..row.length).collect()))
+        let view = CacheView::new(self.rows.iter().map(|row| start(row.length)..row.length).collect());
+        Arc::new(CacheMask::new(view))
     }
 }
 
@@ -89,12 +90,12 @@ impl CausalLm for Decoder {
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(normed, &input.rotation);
+            let p = layer.attention.project(normed, input.places.rotation(layer.window));
             let columns =
                 |x: &Tensor<2>| x.clone().reshape([rows, time, heads.key_value(), heads.dim()]).swap_dims(1, 2);
             layers.push([columns(&p.k), columns(&p.v)]);
-            x = x + layer.attention.mix(heads, p, input.visibility(layer.window));
-            x = self.feed_forward(layer, x);
+            let mixed = layer.attention.mix(p, input.mask(layer.window));
+            x = layer.after_attention(&self.config, x, mixed);
         }
         let last: Vec<i64> = prompts.iter().enumerate().map(|(r, p)| (r * time + p.len()) as i64 - 1).collect();
         let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), &x.device());
@@ -114,27 +115,27 @@ impl CausalLm for Decoder {
         cache.rows.iter_mut().for_each(|row| row.length += 1);
         let positions: Vec<u32> = columns.iter().map(|&column| column as u32).collect();
         let device = self.device().inner();
-        let rotation = Rotation::new(&self.frequencies, &positions, &device);
+        let places = self.frequencies.places(&positions, &device);
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &device);
-        let mut x = self.embedded(ids);
-        let mut views: Vec<(Option<usize>, Arc<CacheView>)> = Vec::new();
+        let mut x = self.embedded(ids, &places);
+        let mut masks: Vec<(Option<usize>, Arc<CacheMask>)> = Vec::new();
         let mut stored = std::mem::take(&mut cache.layers);
         for (layer, [keys, values]) in self.layers.iter().zip(&mut stored) {
-            let view = match views.iter().find(|(window, _)| *window == layer.window) {
-                Some((_, view)) => Arc::clone(view),
+            let mask = match masks.iter().find(|(window, _)| *window == layer.window) {
+                Some((_, mask)) => Arc::clone(mask),
                 None => {
-                    let view = cache.view(layer.window);
-                    views.push((layer.window, Arc::clone(&view)));
-                    view
+                    let mask = cache.mask(layer.window);
+                    masks.push((layer.window, Arc::clone(&mask)));
+                    mask
                 }
             };
             let normed = layer.attention_norm.forward(x.clone());
-            let p = layer.attention.project(normed, &rotation);
+            let p = layer.attention.project(normed, places.rotation(layer.window));
             keys.inplace(|keys| write_columns(keys, &columns, p.k));
             values.inplace(|values| write_columns(values, &columns, p.v));
-            x = x + layer.attention.mix_cached(self.config.heads(), p.q, [keys.clone(), values.clone()], &view);
-            x = self.feed_forward(layer, x);
+            let mixed = layer.attention.mix_cached(p.q, [keys.clone(), values.clone()], &mask);
+            x = layer.after_attention(&self.config, x, mixed);
         }
         cache.layers = stored;
         self.logits(self.norm.forward(x))

@@ -1,20 +1,20 @@
 use std::{path::Path, sync::Arc};
 
-use bpo_kernels::{is_fused, rms_norm, swiglu};
-use burn::tensor::{
-    Device, FloatDType, Int, Tensor,
-    activation::{gelu, gelu_approximate, relu},
-};
+use bpo_kernels::is_fused;
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use crate::{
-    Activation, Adapter, Checkpoint, DecoderConfig, Error, Input, Parameters, Precision,
-    attention::Attention,
+    Adapter, Checkpoint, DecoderConfig, Error, Input, Parameters, PositionKind, Precision,
+    layer::{Layer, linear, norm},
     linear::{Linear, LoraBranch},
+    norm::Norm,
     precision::cast,
-    rope,
+    rope::{Frequencies, Places},
+    softcap::capped,
+    source::{FromFile, Source},
 };
 
-/// A Llama-family decoder. Cloning shares all weights, so a policy, its behaviour snapshot and the
+/// A causal decoder of one of the families of [`Architecture`](crate::Architecture). Cloning shares all weights, so a policy, its behaviour snapshot and the
 /// initial model are one base with different adapters attached.
 ///
 /// Hidden states come out, not logits: see `bpo_loss::Head` for log-probs without the vocabulary-wide tensor.
@@ -23,43 +23,15 @@ pub struct Decoder {
     pub(crate) config: Arc<DecoderConfig>,
     pub(crate) precision: Precision,
     pub(crate) gradient_checkpointing: bool,
-    pub(crate) frequencies: Arc<Vec<f32>>,
+    pub(crate) frequencies: Arc<Frequencies>,
     /// `[vocab, hidden]`.
     pub(crate) embedding: Tensor<2>,
+    /// `[max_position_embeddings, hidden]`, where positions are learned.
+    pub(crate) positions: Option<Tensor<2>>,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) norm: RmsNorm,
-    /// `lm_head`; `None` when tied to the embedding or when the model has another head.
+    pub(crate) norm: Norm,
+    /// The layer that makes logits; `None` when tied to the embedding or when the model has another head.
     pub(crate) head: Option<Linear>,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct Layer {
-    pub attention_norm: RmsNorm,
-    pub attention: Attention,
-    pub mlp_norm: RmsNorm,
-    pub gate: Linear,
-    pub up: Linear,
-    pub down: Linear,
-    pub window: Option<usize>,
-}
-
-/// x / √(mean x² + ε) · weight (Zhang & Sennrich 2019, arXiv:1910.07467).
-#[derive(Debug, Clone)]
-pub(crate) struct RmsNorm {
-    pub path: String,
-    /// `[width]`, as in the file.
-    pub weight: Tensor<1>,
-    pub epsilon: f64,
-    /// Multiply by 1 + weight.
-    pub unit_offset: bool,
-}
-
-impl RmsNorm {
-    /// `x`: `[rows, width]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let weight = if self.unit_offset { self.weight.clone() + 1.0 } else { self.weight.clone() };
-        rms_norm(x, weight, self.epsilon)
-    }
 }
 
 /// Which head a checkpoint is expected to have.
@@ -99,33 +71,36 @@ impl Decoder {
         device: &Device,
         precision: Precision,
     ) -> Result<Self, Error> {
-        let mut source = FromFile::new(checkpoint, device, precision);
+        let names = config.architecture.names();
+        let mut source = FromFile::decoder(checkpoint, names, device, precision);
         let model = Self::assemble(config, HeadKind::LanguageModel, &mut source)?;
-        source.finish().map(|()| model)
+        source.finish_decoder(names).map(|()| model)
     }
 
     /// Builds the model from any source of tensors.
     pub(crate) fn assemble(config: DecoderConfig, head: HeadKind, source: &mut dyn Source) -> Result<Self, Error> {
-        let c = &config;
-        let embedding_name = "model.embed_tokens.weight";
+        let (c, names) = (&config, config.architecture.names());
+        let [embedding_name, head_name] = [names.embedding, names.head].map(|path| format!("{path}.weight"));
         let shape = [c.vocab_size, c.hidden_size];
-        let tied = c.tie_word_embeddings;
-        let embedding =
-            if head == HeadKind::LanguageModel && tied && !source.has(embedding_name) && source.has("lm_head.weight") {
-                source.matrix("lm_head.weight", shape)?
-            } else {
-                source.matrix(embedding_name, shape)?
-            };
-        let layers = (0..c.num_hidden_layers).map(|i| layer(c, i, source)).collect::<Result<Vec<_>, _>>()?;
-        let norm = norm(c, "model.norm".into(), c.hidden_size, source)?;
+        let (tied, is_language_model) = (c.tie_word_embeddings, head == HeadKind::LanguageModel);
+        let in_head = is_language_model && tied && !source.has(&embedding_name) && source.has(&head_name);
+        let embedding = source.matrix(if in_head { &head_name } else { &embedding_name }, shape, false)?;
+        let positions = match c.positions {
+            PositionKind::Rotary => None,
+            PositionKind::Learned => {
+                let shape = [c.max_position_embeddings, c.hidden_size];
+                Some(source.matrix(&format!("{}.weight", names.positions), shape, false)?)
+            }
+        };
+        let layers = (0..c.num_hidden_layers).map(|i| Layer::read(c, i, source)).collect::<Result<Vec<_>, _>>()?;
+        let norm = norm(c, names.norm.into(), c.hidden_size, source)?;
         // A tied model whose file holds a head all the same: transformers 5 keeps it where it differs.
-        let separate =
-            head == HeadKind::LanguageModel && (!tied || (source.has("lm_head.weight") && source.has(embedding_name)));
-        let head = if separate { Some(linear("lm_head".into(), shape, false, source)?) } else { None };
-        let frequencies = Arc::new(rope::frequencies(&config));
+        let separate = is_language_model && (!tied || (source.has(&head_name) && source.has(&embedding_name)));
+        let head = if separate { Some(linear(names.head.into(), shape, false, source)?) } else { None };
+        let frequencies = Arc::new(Frequencies::new(&config));
         let precision = source.precision();
         let (config, gradient_checkpointing) = (Arc::new(config), false);
-        Ok(Self { config, precision, gradient_checkpointing, frequencies, embedding, layers, norm, head })
+        Ok(Self { config, precision, gradient_checkpointing, frequencies, embedding, positions, layers, norm, head })
     }
 
     /// Whether [`Decoder::backward`] computes layers twice instead of keeping what they computed.
@@ -164,7 +139,8 @@ impl Decoder {
     /// How long rows of packed sequences should be, when the longest of them needs `needed` tokens: where attention
     /// computes only what a token sees, a long row costs no more than short ones and leaves less padding.
     pub fn row_length(&self, needed: usize) -> usize {
-        if is_fused(&self.embedding) { needed.max(Self::LONG_ROW) } else { needed }
+        let is_sparse = is_fused(&self.embedding) && self.config.attention_softcap.is_none();
+        if is_sparse { needed.max(Self::LONG_ROW) } else { needed }
     }
 
     /// Bounds the work of finding out who sees whom, which grows with the square of the row.
@@ -198,37 +174,26 @@ impl Decoder {
 
     /// `[rows · time, hidden]`, of what the layer reads.
     pub(crate) fn layer(&self, layer: &Layer, x: Tensor<2>, input: &Input) -> Tensor<2> {
-        let normed = layer.attention_norm.forward(x.clone());
-        let p = layer.attention.project(normed, &input.rotation);
-        let x = x + layer.attention.mix(self.config.heads(), p, input.visibility(layer.window));
-        self.feed_forward(layer, x)
+        layer.forward(&self.config, x, input.places.rotation(layer.window), input.mask(layer.window))
     }
 
     /// `[rows · time, hidden]`.
     pub(crate) fn embed(&self, input: &Input) -> Tensor<2> {
-        self.embedded(input.ids.clone().reshape([input.rows * input.time]))
+        self.embedded(input.ids.clone().reshape([input.rows * input.time]), &input.places)
     }
 
     /// The embeddings of token ids, `[tokens, hidden]`.
-    pub(crate) fn embedded(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        let x = cast(self.embedding.clone().select(0, ids), self.precision.activations);
+    pub(crate) fn embedded(&self, ids: Tensor<1, Int>, places: &Places) -> Tensor<2> {
+        let rows = |table: &Tensor<2>, ids| cast(table.clone().select(0, ids), self.precision.activations);
+        let x = rows(&self.embedding, ids);
+        let x = match (&self.positions, places) {
+            (Some(table), Places::Learned(positions)) => x + rows(table, (**positions).clone()),
+            _ => x,
+        };
         match self.config.embedding_scale {
             Some(scale) => x * scale,
             None => x,
         }
-    }
-
-    pub(crate) fn feed_forward(&self, layer: &Layer, x: Tensor<2>) -> Tensor<2> {
-        let normed = layer.mlp_norm.forward(x.clone());
-        let gate = layer.gate.forward(normed.clone());
-        let up = layer.up.forward(normed);
-        let product = match self.config.activation {
-            Activation::Silu => swiglu(gate, up),
-            Activation::Gelu => gelu(gate) * up,
-            Activation::GeluTanh => gelu_approximate(gate) * up,
-            Activation::Relu => relu(gate) * up,
-        };
-        x + layer.down.forward(product)
     }
 
     /// The head as one matrix `[vocab, hidden]`, LoRA included: the embedding when tied.
@@ -242,10 +207,20 @@ impl Decoder {
     /// Logits of hidden states `[rows, hidden]`, `[rows, vocab]`: for sampling, where one row per
     /// sequence is needed.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        match &self.head {
+        let logits = match &self.head {
             Some(head) => head.forward(hidden),
             None => bpo_kernels::linear(hidden, self.embedding.clone()),
+        };
+        match self.logit_softcap() {
+            Some(cap) => capped(logits, cap),
+            None => logits,
         }
+    }
+
+    /// The c of a model whose logits z are c·tanh(z/c) of what [`Decoder::head_weight`] makes of hidden states
+    /// (Gemma 2). Whoever computes log-probs from hidden states needs it.
+    pub fn logit_softcap(&self) -> Option<f64> {
+        self.config.logit_softcap
     }
 
     /// Attaches an adapter's branches to the layers it names; `dropout` acts on their inputs (training
@@ -320,7 +295,8 @@ impl Decoder {
         model
     }
 
-    /// All weights by Hugging Face name in f32, vectors as `[1, n]`: what full fine-tuning trains.
+    /// All weights by Hugging Face name in f32, vectors as `[1, n]`: what full fine-tuning trains. Those of linear
+    /// layers are `[out, in]`, whatever the family's files hold.
     pub fn parameters(&self) -> Parameters {
         let mut parameters = Parameters::new();
         self.clone().for_each_weight(|name, weight| {
@@ -341,19 +317,14 @@ impl Decoder {
 
     /// Calls `f` with every weight; where it returns one, that replaces it, a matrix in the activations' precision.
     fn for_each_weight(&mut self, mut f: impl FnMut(&str, &Tensor<2>) -> Option<Tensor<2>>) {
-        let dtype = self.precision.activations;
+        let (dtype, names) = (self.precision.activations, self.config.architecture.names());
         let mut vector = |name: String, weight: &mut Tensor<1>| {
             if let Some(new) = f(&name, &weight.clone().unsqueeze::<2>()) {
                 *weight = new.squeeze_dim(0);
             }
         };
-        vector("model.norm.weight".into(), &mut self.norm.weight);
-        for layer in &mut self.layers {
-            let attention = &mut layer.attention;
-            let norms = [&mut layer.attention_norm, &mut layer.mlp_norm].into_iter();
-            for norm in norms.chain(attention.q_norm.as_mut()).chain(attention.k_norm.as_mut()) {
-                vector(format!("{}.weight", norm.path), &mut norm.weight);
-            }
+        for norm in [&mut self.norm].into_iter().chain(self.layers.iter_mut().flat_map(Layer::norms_mut)) {
+            norm.weights_mut().for_each(|(name, weight)| vector(name, weight));
         }
         for linear in self.linears_mut() {
             let path = linear.path.clone();
@@ -366,8 +337,12 @@ impl Decoder {
                 linear.weight = cast(new, dtype);
             }
         }
-        if let Some(new) = f("model.embed_tokens.weight", &self.embedding) {
-            self.embedding = cast(new, dtype);
+        let tables = [(names.embedding, Some(&mut self.embedding)), (names.positions, self.positions.as_mut())];
+        for (path, table) in tables {
+            let Some(table) = table else { continue };
+            if let Some(new) = f(&format!("{path}.weight"), table) {
+                *table = cast(new, dtype);
+            }
         }
     }
 
@@ -386,108 +361,14 @@ impl Decoder {
     }
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            let a = &layer.attention;
-            [&a.q, &a.k, &a.v, &a.o, &layer.gate, &layer.up, &layer.down]
-        });
-        layers.chain(self.head.iter())
+        self.layers.iter().flat_map(Layer::linears).chain(self.head.iter())
     }
 
     fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let layers = self.layers.iter_mut().flat_map(|layer| {
-            let a = &mut layer.attention;
-            [&mut a.q, &mut a.k, &mut a.v, &mut a.o, &mut layer.gate, &mut layer.up, &mut layer.down]
-        });
-        layers.chain(self.head.iter_mut())
+        self.layers.iter_mut().flat_map(Layer::linears_mut).chain(self.head.iter_mut())
     }
 
     fn for_each_linear(&mut self, f: impl FnMut(&mut Linear) -> Result<(), Error>) -> Result<(), Error> {
         self.linears_mut().try_for_each(f)
     }
-}
-
-/// Where an assembled model's tensors come from: a file, or a random initialisation.
-pub(crate) trait Source {
-    fn has(&self, name: &str) -> bool;
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error>;
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error>;
-    fn precision(&self) -> Precision;
-}
-
-/// Reads from a checkpoint, and remembers what it read.
-pub(crate) struct FromFile<'a> {
-    checkpoint: &'a Checkpoint,
-    device: Device,
-    precision: Precision,
-    used: std::collections::HashSet<String>,
-}
-
-impl<'a> FromFile<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, device: &Device, precision: Precision) -> Self {
-        Self { checkpoint, device: device.clone().inner(), precision, used: Default::default() }
-    }
-
-    /// Refuses a file with weights of the decoder that were not read.
-    pub fn finish(self) -> Result<(), Error> {
-        self.checkpoint.unused(&self.used).map_or(Ok(()), Err)
-    }
-}
-
-impl Source for FromFile<'_> {
-    fn has(&self, name: &str) -> bool {
-        self.checkpoint.has(name)
-    }
-
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error> {
-        self.used.insert(name.to_string());
-        Ok(cast(self.checkpoint.read(name, shape, &self.device)?, self.precision.weights))
-    }
-
-    fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    fn vector(&mut self, name: &str, length: usize) -> Result<Tensor<1>, Error> {
-        self.used.insert(name.to_string());
-        self.checkpoint.read(name, [length], &self.device)
-    }
-}
-
-fn layer(c: &DecoderConfig, index: usize, source: &mut dyn Source) -> Result<Layer, Error> {
-    let base = format!("model.layers.{index}");
-    let (hidden, ffn) = (c.hidden_size, c.intermediate_size);
-    let (q, kv) = (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim);
-    let attention = |name: &str| format!("{base}.self_attn.{name}");
-    let head_norm = |name: &str, source: &mut dyn Source| {
-        if c.qk_norm { norm(c, attention(name), c.head_dim, source).map(Some) } else { Ok(None) }
-    };
-    let mlp =
-        |name: &str, shape, source: &mut dyn Source| linear(format!("{base}.mlp.{name}"), shape, c.mlp_bias, source);
-    Ok(Layer {
-        attention_norm: norm(c, format!("{base}.input_layernorm"), hidden, source)?,
-        attention: Attention {
-            q: linear(attention("q_proj"), [q, hidden], c.qkv_bias, source)?,
-            k: linear(attention("k_proj"), [kv, hidden], c.qkv_bias, source)?,
-            v: linear(attention("v_proj"), [kv, hidden], c.qkv_bias, source)?,
-            o: linear(attention("o_proj"), [hidden, q], c.output_bias, source)?,
-            q_norm: head_norm("q_norm", source)?,
-            k_norm: head_norm("k_norm", source)?,
-        },
-        mlp_norm: norm(c, format!("{base}.post_attention_layernorm"), hidden, source)?,
-        gate: mlp("gate_proj", [ffn, hidden], source)?,
-        up: mlp("up_proj", [ffn, hidden], source)?,
-        down: mlp("down_proj", [hidden, ffn], source)?,
-        window: c.windows[index],
-    })
-}
-
-pub(crate) fn linear(path: String, shape: [usize; 2], bias: bool, source: &mut dyn Source) -> Result<Linear, Error> {
-    let weight = source.matrix(&format!("{path}.weight"), shape)?;
-    let bias = if bias { Some(source.vector(&format!("{path}.bias"), shape[0])?) } else { None };
-    Ok(Linear { path, weight, bias, lora: None })
-}
-
-fn norm(c: &DecoderConfig, path: String, width: usize, source: &mut dyn Source) -> Result<RmsNorm, Error> {
-    let weight = source.vector(&format!("{path}.weight"), width)?;
-    Ok(RmsNorm { path, weight, epsilon: c.rms_norm_eps, unit_offset: c.unit_offset_norm })
 }

@@ -43,6 +43,14 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// A model that should score has no head for it, as a language model has none.
+    #[error("{path}: not a reward model: it has no {tensor}")]
+    NoScores {
+        /// The model directory.
+        path: PathBuf,
+        /// The head's weight.
+        tensor: String,
+    },
     /// A tensor has another shape than the configuration says.
     #[error("{path}: tensor {tensor} has shape {found:?}, the configuration asks for {expected:?}")]
     Shape {

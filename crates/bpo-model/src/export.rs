@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Decoder, Error,
+    names::is_transposed,
     params::{safetensors_file, to_le_bytes, torch_format},
 };
 
@@ -78,15 +79,17 @@ impl WeightDtype {
 /// does not fit `dtype`.
 pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     let merged = model.merged();
-    let parameters = merged.parameters();
+    let (parameters, names) = (merged.parameters(), model.config().architecture.names());
+    let tables = [names.embedding, names.positions];
     let mut tensors = Vec::with_capacity(parameters.len());
     for (name, tensor) in parameters.iter() {
-        let dims = tensor.dims();
-        let matrix =
-            name == "model.embed_tokens.weight" || merged.linear_shape(name.trim_end_matches(".weight")).is_some();
-        let vector = name.ends_with(".bias") || !matrix;
-        let shape = if vector { vec![dims[1]] } else { dims.to_vec() };
-        let bytes = to_le_bytes(tensor)?;
+        let path = name.strip_suffix(".weight");
+        let is_matrix = path.is_some_and(|path| tables.contains(&path) || merged.linear_shape(path).is_some());
+        let stored =
+            if path.is_some_and(is_transposed) && is_matrix { tensor.clone().transpose() } else { tensor.clone() };
+        let dims = stored.dims();
+        let shape = if is_matrix { dims.to_vec() } else { vec![dims[1]] };
+        let bytes = to_le_bytes(&stored)?;
         if let Some(value) = dtype.overflow(&bytes) {
             return Err(Error::Overflow { tensor: name.to_string(), value, dtype: dtype.name() });
         }

@@ -2,10 +2,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::{
-    Decoder, DecoderConfig, Error, Precision,
-    decoder::{HeadKind, Source},
-};
+use crate::{Decoder, DecoderConfig, Error, NormKind, Precision, decoder::HeadKind, source::Source};
 
 /// Standard deviation of new weights when `config.json` names none, as in transformers.
 const INITIALIZER_RANGE: f64 = 0.02;
@@ -30,10 +27,11 @@ impl Decoder {
             });
         }
         let deviation = config.raw.get("initializer_range").and_then(serde_json::Value::as_f64);
-        let norm = if config.unit_offset_norm { 0.0 } else { 1.0 };
+        let norm = if config.norm == NormKind::RmsUnitOffset { 0.0 } else { 1.0 };
+        let head = config.architecture.names().head;
         let device = device.clone().inner();
         let mut source =
-            Random { normal: Normal::new(seed), deviation: deviation.unwrap_or(INITIALIZER_RANGE), norm, device };
+            Random { normal: Normal::new(seed), deviation: deviation.unwrap_or(INITIALIZER_RANGE), norm, head, device };
         Self::assemble(config, HeadKind::LanguageModel, &mut source)
     }
 }
@@ -42,15 +40,16 @@ struct Random {
     normal: Normal,
     deviation: f64,
     norm: f32,
+    head: &'static str,
     device: Device,
 }
 
 impl Source for Random {
     fn has(&self, name: &str) -> bool {
-        name != "lm_head.weight"
+        name.strip_suffix(".weight") != Some(self.head)
     }
 
-    fn matrix(&mut self, _: &str, shape: [usize; 2]) -> Result<Tensor<2>, Error> {
+    fn matrix(&mut self, _: &str, shape: [usize; 2], _: bool) -> Result<Tensor<2>, Error> {
         let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| (self.normal.draw() * self.deviation) as f32).collect();
         Ok(Tensor::from_data(TensorData::new(values, shape), &self.device))
     }

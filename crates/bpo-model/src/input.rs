@@ -3,7 +3,11 @@ use std::{ops::Range, sync::Arc};
 use bpo_kernels::Visibility;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::{DecoderConfig, Error, rope::Rotation};
+use crate::{
+    DecoderConfig, Error, PositionKind,
+    mask::Mask,
+    rope::{Frequencies, Places},
+};
 
 /// A batch of token rows with its positions and visibility, ready for [`Decoder::hidden`](crate::Decoder::hidden).
 ///
@@ -14,15 +18,16 @@ pub struct Input {
     pub(crate) rows: usize,
     pub(crate) time: usize,
     pub(crate) ids: Tensor<2, Int>,
-    pub(crate) rotation: Rotation,
-    visibilities: Vec<(Option<usize>, Arc<Visibility>)>,
+    pub(crate) places: Places,
+    masks: Vec<(Option<usize>, Arc<Mask>)>,
 }
 
 impl Input {
     /// Refuses ids and positions that [`Input::new`] could not take.
     ///
     /// # Errors
-    /// [`Error::Input`] when the sizes disagree, the batch is empty or an id is not in the vocabulary.
+    /// [`Error::Input`] when the sizes disagree, the batch is empty, an id is not in the vocabulary or a position is
+    /// beyond those that the model has learned.
     pub(crate) fn check(
         config: &DecoderConfig,
         [rows, time]: [usize; 2],
@@ -32,6 +37,11 @@ impl Input {
         if rows * time == 0 || ids.len() != rows * time || positions.len() != rows * time {
             let (ids, positions) = (ids.len(), positions.len());
             return Err(Error::Input(format!("{rows} rows × {time} tokens, but {ids} ids and {positions} positions")));
+        }
+        let limit = config.max_position_embeddings;
+        let beyond = positions.iter().find(|&&position| position as usize >= limit);
+        if let Some(position) = beyond.filter(|_| config.positions == PositionKind::Learned) {
+            return Err(Error::Input(format!("position {position} is beyond the model's {limit}, counted from 0")));
         }
         match ids.iter().find(|&&id| id as usize >= config.vocab_size) {
             Some(id) => {
@@ -46,7 +56,7 @@ impl Input {
     /// asked for `key <= query` only; sliding windows are applied on top, by position.
     pub(crate) fn new(
         config: &DecoderConfig,
-        frequencies: &[f32],
+        frequencies: &Frequencies,
         [rows, time]: [usize; 2],
         ids: &[u32],
         positions: &[u32],
@@ -56,37 +66,37 @@ impl Input {
         let mut windows = config.windows.clone();
         windows.sort_unstable();
         windows.dedup();
-        let visibility = |window: Option<usize>| {
+        let mask = |window: Option<usize>| {
             let position = |index: usize| positions[index] as usize;
-            Arc::new(Visibility::new(rows, time, |query| {
+            Arc::new(Mask::new(Visibility::new(rows, time, |query| {
                 let start = query / time * time;
                 let near = |key: usize| window.is_none_or(|window| position(key) + window > position(query));
                 let may = |key: usize| may_attend(query / time, query - start, key - start);
                 runs(start..query + 1, |key| key == query || (near(key) && may(key)))
-            }))
+            })))
         };
         let longest = positions.iter().max().map_or(0, |&p| p as usize + 1);
-        let mut visibilities: Vec<(Option<usize>, Arc<Visibility>)> = Vec::new();
+        let mut masks: Vec<(Option<usize>, Arc<Mask>)> = Vec::new();
         for window in windows {
             // A window that nothing reaches past is no window.
             let effective = window.filter(|&window| window < longest);
-            let known = visibilities.iter().find(|(w, _)| w.filter(|&w| w < longest) == effective);
-            let seen = known.map_or_else(|| visibility(effective), |(_, seen)| Arc::clone(seen));
-            visibilities.push((window, seen));
+            let known = masks.iter().find(|(w, _)| w.filter(|&w| w < longest) == effective);
+            let seen = known.map_or_else(|| mask(effective), |(_, seen)| Arc::clone(seen));
+            masks.push((window, seen));
         }
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         Self {
             rows,
             time,
             ids: Tensor::from_data(TensorData::new(ids, [rows, time]), device),
-            rotation: Rotation::new(frequencies, positions, device),
-            visibilities,
+            places: frequencies.places(positions, device),
+            masks,
         }
     }
 
     /// What layers with this window see.
-    pub(crate) fn visibility(&self, window: Option<usize>) -> &Arc<Visibility> {
-        let known = self.visibilities.iter().find(|(w, _)| *w == window);
+    pub(crate) fn mask(&self, window: Option<usize>) -> &Mask {
+        let known = self.masks.iter().find(|(w, _)| *w == window);
         #[expect(clippy::expect_used, reason = "an input of another model: its mask would silently be another's")]
         &known.expect("an input made by a model with other windows").1
     }

@@ -75,7 +75,8 @@ impl Adapter {
         let paths = model.linear_paths();
         let wanted = &self.config.target_modules;
         if wanted.len() == 1 && wanted[0] == "all-linear" {
-            return Ok(paths.into_iter().filter(|path| path != "lm_head").collect());
+            let head = model.config().architecture.names().head;
+            return Ok(paths.into_iter().filter(|path| path != head).collect());
         }
         let matches = |path: &str, target: &str| path == target || path.ends_with(&format!(".{target}"));
         match wanted.iter().find(|target| !paths.iter().any(|path| matches(path, target))) {

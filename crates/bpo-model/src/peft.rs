@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 use crate::{
     Adapter, Checkpoint, Error, LoraConfig, Parameters,
     lora::{leaf_names, pattern_matches},
+    names::is_transposed,
     params::{safetensors_file, to_le_bytes, torch_format},
 };
 
 const PREFIX: &str = "base_model.model.";
 
 /// Keys of `adapter_config.json` whose effect is not computed here, with the values that have none.
-const WITHOUT_EFFECT: [(&str, &[&str]); 12] = [
+const WITHOUT_EFFECT: [(&str, &[&str]); 11] = [
     ("bias", &["none"]),
-    ("fan_in_fan_out", &[]),
     ("use_dora", &[]),
     ("lora_bias", &[]),
     ("modules_to_save", &[]),
@@ -118,7 +118,9 @@ impl Adapter {
         let paths: Vec<String> = self.modules().map(str::to_string).collect();
         // Patterns and odd ranks need whole paths; otherwise the short names do.
         let leaves = leaf_names(&paths);
-        let uneven = self.uneven_modules(&leaves);
+        let transposed = paths.iter().any(|path| is_transposed(path));
+        // GPT-2's attention and feed-forward blocks both have a c_proj.
+        let uneven = transposed || self.uneven_modules(&leaves);
         let ranks: serde_json::Map<String, Value> = paths
             .iter()
             .filter_map(|path| self.pair(path).map(|(a, _)| (path, a.dims()[0])))
@@ -141,7 +143,7 @@ impl Adapter {
             "rank_pattern": ranks,
             "alpha_pattern": alphas,
             "bias": "none",
-            "fan_in_fan_out": false,
+            "fan_in_fan_out": transposed,
             "init_lora_weights": true,
             "use_dora": false,
             "modules_to_save": null,

@@ -9,9 +9,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Error;
 
-/// Tensors outside of the layers that a decoder may use.
-const KNOWN: [&str; 2] = ["model.norm.bias", "model.embed_tokens.bias"];
-
 /// The tensors of a model directory or of bytes in memory: names, shapes and where to read them.
 /// Opening reads headers only; each tensor is read when asked for, so a model is in memory once.
 #[derive(Debug)]
@@ -64,16 +61,10 @@ impl Checkpoint {
         files.into_iter().collect()
     }
 
-    /// The first tensor of a decoder's own modules that is not among `used`: computing without it would
-    /// compute something else.
-    pub(crate) fn unused(&self, used: &std::collections::HashSet<String>) -> Option<Error> {
-        let tensor = self.names().find(|&name| {
-            let harmless = name.contains("rotary_emb.") || name == "lm_head.weight";
-            let is_known = name.starts_with("model.layers.") || name.starts_with("lm_head.") || KNOWN.contains(&name);
-            is_known && !harmless && !used.contains(name)
-        })?;
+    /// The error for a tensor that the model should have used and did not.
+    pub(crate) fn unused(&self, tensor: &str) -> Error {
         let hint = if tensor.ends_with(".bias") { "attention_bias, mlp_bias" } else { "model_type, num_hidden_layers" };
-        Some(Error::UnusedTensor { path: self.path.clone(), tensor: tensor.to_string(), hint: hint.into() })
+        Error::UnusedTensor { path: self.path.clone(), tensor: tensor.to_string(), hint: hint.into() }
     }
 
     /// Shape of a tensor, if it is there.
@@ -106,6 +97,27 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`], [`Error::Dtype`], [`Error::NonFinite`], [`Error::Io`].
     pub fn read<const D: usize>(&self, tensor: &str, shape: [usize; D], device: &Device) -> Result<Tensor<D>, Error> {
+        let values = self.finite(tensor, &shape)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+
+    /// Reads a matrix that the file holds as `[columns, rows]` as `[rows, columns]`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub(crate) fn read_transposed(
+        &self,
+        tensor: &str,
+        [rows, columns]: [usize; 2],
+        device: &Device,
+    ) -> Result<Tensor<2>, Error> {
+        let stored = self.finite(tensor, &[columns, rows])?;
+        let values = (0..rows * columns).map(|index| stored[index % columns * rows + index / columns]).collect();
+        Ok(Tensor::from_data(TensorData::new::<f32, _>(values, [rows, columns]), device))
+    }
+
+    /// The values of a tensor that has this shape and no NaN or infinity.
+    fn finite(&self, tensor: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         let entry = self
             .entries
             .get(tensor)
@@ -122,7 +134,7 @@ impl Checkpoint {
         if let Some(element) = values.iter().position(|v| !v.is_finite()) {
             return Err(Error::NonFinite { path: entry.file.to_path_buf(), tensor: tensor.to_string(), element });
         }
-        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+        Ok(values)
     }
 
     fn values(&self, tensor: &str, entry: &Entry) -> Result<Vec<f32>, Error> {

@@ -57,7 +57,7 @@ pub(crate) fn score(model: &Decoder, layout: &Layout, collisions: bool) -> Resul
         return Ok(Scored::of(layout, &[], &[]));
     }
     let (hidden, tokens) = at_targets(model.hidden(&input(model, layout)?), layout);
-    let head = Head::new(model.head_weight()).with_collisions(collisions);
+    let head = Head::new(model.head_weight()).with_softcap(model.logit_softcap()).with_collisions(collisions);
     on_host(layout, &head.score(&hidden, &tokens)?)
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn backward_weighted(
     slopes: impl FnOnce(&Scored) -> Result<Slopes, Error>,
 ) -> Result<(Scored, Backward), Error> {
     let weight = model.head_weight();
-    let head = Head::new(weight.clone()).with_collisions(collisions);
+    let head = Head::new(weight.clone()).with_softcap(model.logit_softcap()).with_collisions(collisions);
     model.backward(&input(model, layout)?, |hidden| {
         let (hidden, tokens) = at_targets(hidden, layout);
         if weight.is_tracked() {

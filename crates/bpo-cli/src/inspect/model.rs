@@ -1,20 +1,22 @@
 //! Facts about a model directory.
-use bpo_model::{Checkpoint, DecoderConfig, RopeScaling};
+use bpo_model::{DecoderConfig, EncoderConfig, PositionKind, Rope, RopeScaling, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
 use super::object;
-use crate::{
-    failure::Failure,
-    source::{ModelSource, is_reward_model},
-};
+use crate::{failure::Failure, source::ModelSource};
 
 /// Architecture, sizes, memory, tokenizer. Weights are not loaded.
 pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
+    if let ModelSource::Dir(dir) = source
+        && let Some(config) = EncoderConfig::from_dir(dir)?
+    {
+        return encoder(source, &config);
+    }
     let config = source.load_config()?;
     let checkpoint = source.checkpoint()?;
     let parameters = checkpoint.parameters();
     Ok(object(json!({
-        "kind": if is_reward_model(&checkpoint) { "reward model" } else { "language model" },
+        "kind": if SequenceClassifier::is_in(&checkpoint) { "reward model" } else { "language model" },
         "path": source.to_string(),
         "architecture": format!("{:?}", config.architecture).to_lowercase(),
         "parameters": parameters,
@@ -28,24 +30,49 @@ pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
         "head_dim": config.head_dim,
         "vocab_size": config.vocab_size,
         "context": config.max_position_embeddings,
-        "tied_embeddings": tied(&config, &checkpoint),
+        "tied_embeddings": config.is_tied_in(&checkpoint),
         "rope": rope(&config),
         "sliding_window": windows(&config),
-        "tokenizer": tokenizer(source, &config),
+        "tokenizer": tokenizer(source, config.vocab_size),
     })))
 }
 
-fn tied(config: &DecoderConfig, checkpoint: &Checkpoint) -> bool {
-    config.tie_word_embeddings && !(checkpoint.has("lm_head.weight") && checkpoint.has("model.embed_tokens.weight"))
+fn encoder(source: &ModelSource, config: &EncoderConfig) -> Result<Map<String, Value>, Failure> {
+    let checkpoint = source.checkpoint()?;
+    let parameters = checkpoint.parameters();
+    Ok(object(json!({
+        "kind": if SequenceClassifier::is_in(&checkpoint) { "reward model" } else { "encoder without a score" },
+        "path": source.to_string(),
+        "architecture": config.model_type,
+        "parameters": parameters,
+        "dtype": checkpoint.dtype(),
+        "memory_f32_mib": (parameters * 4).div_ceil(1 << 20),
+        "layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "heads": config.num_attention_heads,
+        "vocab_size": config.vocab_size,
+        "context": config.context(),
+        "tokenizer": tokenizer(source, config.vocab_size),
+    })))
 }
 
-fn rope(config: &DecoderConfig) -> String {
-    let scaling = match config.rope_scaling {
+/// `null` where positions are learned; the frequencies of layers with a window follow where they are others.
+fn rope(config: &DecoderConfig) -> Value {
+    if config.positions == PositionKind::Learned {
+        return Value::Null;
+    }
+    let local = config.local_rope.map(|rope| format!("; {} in layers with a window", described(rope)));
+    json!(described(config.rope) + &local.unwrap_or_default())
+}
+
+fn described(rope: Rope) -> String {
+    let scaling = match rope.scaling {
         RopeScaling::Default => String::new(),
         RopeScaling::Linear { factor } => format!(", linear × {factor}"),
         RopeScaling::Llama3 { factor, .. } => format!(", llama3 × {factor}"),
     };
-    format!("theta {}{scaling}", config.rope_theta)
+    format!("theta {}{scaling}", rope.theta)
 }
 
 /// `null`, or the window and how many layers have it.
@@ -58,12 +85,12 @@ fn windows(config: &DecoderConfig) -> Value {
 }
 
 /// What the tokenizer is, or why there is none to speak of: a model without one is a model all the same.
-fn tokenizer(source: &ModelSource, config: &DecoderConfig) -> Value {
+fn tokenizer(source: &ModelSource, vocab_size: usize) -> Value {
     match source.load_tokenizer() {
         Err(failure) => json!(format!("unusable: {}", failure.text())),
         Ok(tokenizer) => json!({
             "vocab_size": tokenizer.vocab_size(),
-            "fits_model": tokenizer.vocab_size() <= config.vocab_size,
+            "fits_model": tokenizer.vocab_size() <= vocab_size,
             "bos_id": tokenizer.bos_id(),
             "eos_ids": tokenizer.eos_ids(),
             "pad_id": tokenizer.pad_id(),

@@ -14,8 +14,8 @@ use crate::{args::Globals, failure::Failure, source::ModelSource};
 
 const EXAMPLES: &str = "\
 Rows are {\"prompt_ids\":[…],\"response_ids\":[…]}, or {\"prompt\":text or messages,\"response\":text};
-for a reward model also {\"input_ids\":[…]}. Lines come out in the order of the rows. An annotator
-(docs/annotators.md) scores text; a row without a score is null, and counted.
+for a reward model also {\"input_ids\":[…]}, with \"token_type_ids\" where it has them. Lines come out in the order
+of the rows. An annotator (docs/annotators.md) scores text; a row without a score is null, and counted.
 
 Examples:
   echo '{\"prompt\":\"The sky is\",\"response\":\" blue.\"}' | bpo score --model ./SmolLM2-135M --input -

@@ -1,7 +1,8 @@
 //! Scores by a reward model.
 use std::path::Path;
 
-use bpo_model::{Checkpoint, DecoderConfig, SequenceClassifier};
+use bpo_data::{PairIds, Row};
+use bpo_model::{Error, SequenceClassifier};
 use burn::tensor::Device;
 use serde_json::json;
 
@@ -17,24 +18,23 @@ use crate::{
     source::{ModelSource, check_dir},
 };
 
-/// A row of ids and its line.
-type Ids = (usize, Vec<u32>);
+/// A row of ids with their types, and its line.
+type Ids = (usize, PairIds);
 
 /// Prints `score` of every row.
 pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> Result<(), Failure> {
     let file = RowFile::read(&args.input)?;
     let model = load(dir, device)?;
-    let config = model.decoder().config();
-    let rows = rows(args, dir, &file, config)?;
-    file.warn_of_long(rows.iter().map(|(line, ids)| (*line, ids.len())), config.max_position_embeddings);
+    let rows = rows(args, dir, &file, &model)?;
+    file.warn_of_long(rows.iter().map(|(line, row)| (*line, row.ids.len())), model.context());
     let (mut out, progress) = (Out::new(), globals.progress());
     let mut stage = progress.stage("scoring", rows.len(), "rows");
     for window in rows.chunks(WINDOW) {
         let mut scores = vec![0.0; window.len()];
-        let lengths: Vec<usize> = window.iter().map(|(_, ids)| ids.len()).collect();
+        let lengths: Vec<usize> = window.iter().map(|(_, row)| row.ids.len()).collect();
         for batch in batches(&lengths, args.batch_tokens) {
-            let ids: Vec<&[u32]> = batch.iter().map(|&row| window[row].1.as_slice()).collect();
-            for (row, score) in batch.iter().zip(model.scores(&ids)?) {
+            let ids = batch.iter().map(|&row| &window[row].1).map(|row| (row.ids.as_slice(), row.types.as_slice()));
+            for (row, score) in batch.iter().zip(model.typed_scores(&ids.collect::<Vec<_>>())?) {
                 scores[*row] = score;
             }
             stage.advance(batch.len());
@@ -55,31 +55,55 @@ pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> 
 /// Reads a reward model; a language model is refused by name.
 pub fn load(dir: &Path, device: &Device) -> Result<SequenceClassifier, Failure> {
     check_dir(dir)?;
-    DecoderConfig::from_dir(dir)?;
-    if !Checkpoint::open(dir)?.has("score.weight") {
-        return Err(Failure::input(format!(
-            "{} is not a reward model: it has no score.weight; `bpo score` takes a language model as --model",
+    match SequenceClassifier::from_dir(dir, device) {
+        Err(Error::NoScores { tensor, .. }) => Err(Failure::input(format!(
+            "{} is not a reward model: it has no {tensor}; `bpo score` takes a language model as --model",
             dir.display()
-        )));
+        ))),
+        other => Ok(other?),
     }
-    Ok(SequenceClassifier::from_dir(dir, device)?)
 }
 
-fn rows(args: &ScoreArgs, dir: &Path, file: &RowFile, config: &DecoderConfig) -> Result<Vec<Ids>, Failure> {
+fn rows(args: &ScoreArgs, dir: &Path, file: &RowFile, model: &SequenceClassifier) -> Result<Vec<Ids>, Failure> {
     let objects = file.objects()?;
     let rows: Vec<Ids> = if hold_ids(&objects, &["input_ids"]) {
-        objects
-            .iter()
-            .map(|row| Ok((row.line, file.ids(row, "input_ids", config.vocab_size)?)))
-            .collect::<Result<_, Failure>>()?
+        objects.iter().map(|row| ids(file, row, model.vocab_size())).collect::<Result<_, Failure>>()?
     } else {
-        let model = ModelSource::Dir(dir.to_owned());
-        let tokenizer = model.load_matching_tokenizer(args.tokenizer.as_deref(), config)?;
-        let sequences = file.encode(&tokenizer, !args.no_eos)?;
-        sequences.into_iter().map(|row| (row.line, [row.prompt, row.response].concat())).collect()
+        let source = ModelSource::Dir(dir.to_owned());
+        let tokenizer =
+            source.load_fitting_tokenizer(args.tokenizer.as_deref(), model.vocab_size(), model.raw_config())?;
+        if model.reads_pairs() {
+            file.pairs(&tokenizer)?
+        } else {
+            let untyped = |ids| PairIds { ids, types: Vec::new() };
+            let sequences = file.encode(&tokenizer, !args.no_eos)?;
+            sequences.into_iter().map(|row| (row.line, untyped([row.prompt, row.response].concat()))).collect()
+        }
     };
-    match rows.iter().find(|(_, ids)| ids.is_empty()) {
-        Some((line, _)) => Err(file.error(*line, "the row has no tokens")),
+    let longest = model.longest().unwrap_or(usize::MAX);
+    match rows.iter().find(|(_, row)| row.ids.is_empty() || row.ids.len() > longest) {
+        Some((line, row)) if row.ids.is_empty() => Err(file.error(*line, "the row has no tokens")),
+        Some((line, row)) => {
+            let tokens = row.ids.len();
+            Err(file.error(*line, format!("the row has {tokens} tokens, the model reads {longest} at most")))
+        }
         None => Ok(rows),
     }
+}
+
+/// `input_ids` of a row and, where they are given, its `token_type_ids`.
+fn ids(file: &RowFile, row: &Row, vocab: usize) -> Result<Ids, Failure> {
+    let ids = file.ids(row, "input_ids", vocab)?;
+    if row.value.get("token_type_ids").is_none() {
+        return Ok((row.line, PairIds { ids, types: Vec::new() }));
+    }
+    let types = file.ids(row, "token_type_ids", usize::MAX)?;
+    if let Some(kind) = types.iter().find(|&&kind| kind > 1) {
+        return Err(file.error(row.line, format!("`token_type_ids` holds {kind}; there are 0 and 1")));
+    }
+    if types.len() != ids.len() {
+        let (ids, types) = (ids.len(), types.len());
+        return Err(file.error(row.line, format!("{ids} `input_ids`, but {types} `token_type_ids`")));
+    }
+    Ok((row.line, PairIds { ids, types }))
 }

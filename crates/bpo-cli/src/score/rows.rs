@@ -1,7 +1,7 @@
 //! The rows that are scored: ids as they are, text through a tokenizer.
 use std::{io::Read, path::Path};
 
-use bpo_data::{Error, Prompt, Row, TextRow, Tokenizer, read_json_rows_from, read_texts_from};
+use bpo_data::{Error, PairIds, Prompt, Row, TextRow, Tokenizer, read_json_rows_from, read_texts_from};
 use serde_json::Value;
 
 use crate::failure::{Failure, io_failure, warn};
@@ -67,6 +67,16 @@ impl RowFile {
             encoded.map_err(|error| self.error(row.line, error.to_string()))
         };
         self.texts()?.into_iter().map(encode).collect()
+    }
+
+    /// Every row of text as a pair of prompt and response, by the tokenizer's own template, with its line.
+    pub fn pairs(&self, tokenizer: &Tokenizer) -> Result<Vec<(usize, PairIds)>, Failure> {
+        let encode = |row: bpo_data::TextRow| {
+            let prompt = row.prompt.map(|prompt| prompt.text()).unwrap_or_default();
+            let pair = tokenizer.encode_pair(&prompt, &row.completion, None);
+            pair.map(|pair| (row.line, pair)).map_err(|error| self.error(row.line, error.to_string()))
+        };
+        read_texts_from(&self.name, &self.bytes)?.into_iter().map(encode).collect()
     }
 
     /// An error at a line of the input.

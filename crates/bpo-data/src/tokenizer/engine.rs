@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokenizers::models::ModelWrapper;
 use tokenizers::{AddedToken, Model, Tokenizer};
 
-use super::bounds;
+use super::{bounds, pair::PairTemplate};
 use crate::Error;
 
 /// The text that teaches what the post-processor adds.
@@ -71,6 +71,15 @@ impl Engine {
         let full = encode(&self.trusted, EXAMPLE, true)?;
         let start = full.windows(bare.len().max(1)).position(|window| window == bare);
         Ok(full.into_iter().take(start.unwrap_or(0)).collect())
+    }
+
+    /// What the post-processor makes of two texts.
+    pub(super) fn pair_template(&self) -> Result<PairTemplate, Error> {
+        let bare = self.encode_trusted(EXAMPLE)?;
+        let full = guarded(|| self.trusted.encode_fast((EXAMPLE, EXAMPLE), true)).map_err(Error::Encode)?;
+        let full: Vec<(u32, u32)> = full.get_ids().iter().copied().zip(full.get_type_ids().iter().copied()).collect();
+        let template = PairTemplate::of(&full, &bare).filter(|_| !bare.is_empty());
+        template.ok_or_else(|| Error::Encode("the tokenizer does not join two texts".to_owned()))
     }
 
     pub(super) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, Error> {

@@ -3,6 +3,7 @@
 mod bounds;
 mod chat;
 mod engine;
+mod pair;
 mod settings;
 mod specials;
 mod template;
@@ -10,6 +11,7 @@ mod template;
 use std::path::Path;
 
 use engine::Engine;
+pub use pair::PairIds;
 use settings::Settings;
 use specials::Specials;
 use template::Template;

@@ -24,6 +24,7 @@ struct Case {
     coefficients: Vec<f32>,
     width: usize,
     chunk: usize,
+    softcap: Option<f64>,
 }
 
 impl Case {
@@ -44,7 +45,8 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    (1usize..9, 1usize..7, 2usize..40, 1usize..12).prop_flat_map(|(tokens, width, vocab, chunk)| {
+    let softcap = prop_oneof![Just(None), (0.5..40.0).prop_map(Some)];
+    (1usize..9, 1usize..7, 2usize..40, 1usize..12, softcap).prop_flat_map(|(tokens, width, vocab, chunk, softcap)| {
         let reals = |n: usize| prop::collection::vec(-4.0f32..4.0, n);
         (reals(tokens * width), reals(vocab * width), prop::collection::vec(0..vocab as u32, tokens), reals(tokens))
             .prop_map(move |(hidden, weight, targets, coefficients)| Case {
@@ -54,6 +56,7 @@ fn case() -> impl Strategy<Value = Case> {
                 coefficients,
                 width,
                 chunk,
+                softcap,
             })
     })
 }
@@ -66,8 +69,9 @@ fn plain(case: &Case) -> [Vec<f32>; 3] {
     let weight = matrix(case.weight.clone(), [case.weight.len() / case.width, case.width], &device).require_grad();
     let targets: Vec<i64> = case.targets.iter().map(|&t| i64::from(t)).collect();
     let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [tokens, 1]), &device);
-    let logps: Tensor<1> =
-        log_softmax(hidden.clone().matmul(weight.clone().transpose()), 1).gather(1, targets).squeeze_dim(1);
+    let logits = hidden.clone().matmul(weight.clone().transpose());
+    let logits = case.softcap.map_or_else(|| logits.clone(), |cap| (logits.clone() / cap).tanh() * cap);
+    let logps: Tensor<1> = log_softmax(logits, 1).gather(1, targets).squeeze_dim(1);
     let coefficients = Tensor::<1>::from_data(TensorData::new(case.coefficients.clone(), [tokens]), &device);
     let gradients = (logps.clone() * coefficients).sum().backward();
     [host(logps), host(hidden.grad(&gradients).unwrap()), host(weight.grad(&gradients).unwrap())]
@@ -83,7 +87,7 @@ proptest! {
         let tokens = case.targets.len();
         let hidden = matrix(case.hidden.clone(), [tokens, case.width], &device);
         let weight = matrix(case.weight.clone(), [case.weight.len() / case.width, case.width], &device);
-        let head = Head::new(weight).with_chunk(case.chunk);
+        let head = Head::new(weight).with_chunk(case.chunk).with_softcap(case.softcap);
 
         let rounding = case.rounding();
         let scored = head.score_with_slopes(&hidden, &case.targets).unwrap();

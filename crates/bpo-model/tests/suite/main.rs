@@ -9,6 +9,7 @@
 )]
 
 mod consistency;
+mod families;
 mod merging;
 mod parity;
 mod precision;

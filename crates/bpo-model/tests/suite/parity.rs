@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use crate::tiny::logps;
 
+/// A folder of the fixtures, which `BPO_FIXTURES` may name.
 fn fixtures(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures").join(name);
+    let shared = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let path = std::env::var_os("BPO_FIXTURES").map_or_else(shared, PathBuf::from).join(name);
     if !path.is_dir() {
         println!("skipped: parity {name}: no {}", path.display());
         return None;
@@ -29,7 +31,8 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 #[test]
 fn causal_models_give_transformers_log_probs() {
-    for name in ["llama-tied", "llama3-rope", "mistral", "mistral-sliding", "qwen2", "qwen3", "gemma"] {
+    let llamas = ["llama-tied", "llama3-rope", "mistral", "mistral-sliding", "qwen2", "qwen3"];
+    for name in llamas.into_iter().chain(["gemma", "gemma2", "gemma3", "phi3", "gpt2", "gpt-neox"]) {
         let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
         let model = Decoder::from_dir(&dir, &Device::flex()).unwrap();
         let expected = expected(&dir);
@@ -46,7 +49,7 @@ fn causal_models_give_transformers_log_probs() {
 
 #[test]
 fn adapters_give_pefts_logits() {
-    for name in ["llama-tied", "qwen3", "gemma"] {
+    for name in ["llama-tied", "qwen3", "gemma", "gpt2"] {
         let (Some(base), Some(dir)) = (fixtures(&format!("arch/{name}")), fixtures(&format!("peft/{name}-lora")))
         else {
             continue;
@@ -72,7 +75,9 @@ fn adapters_give_pefts_logits() {
 
 #[test]
 fn reward_models_give_transformers_scores() {
-    for name in ["llama-reward", "gemma-reward"] {
+    let decoders = ["llama-reward", "gemma-reward", "gemma3-reward", "gpt2-reward", "gpt-neox-reward"];
+    for name in decoders.into_iter().chain(["bert-reward", "roberta-reward", "distilbert-reward", "deberta-v3-reward"])
+    {
         let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
         let model = SequenceClassifier::from_dir(&dir, &Device::flex()).unwrap();
         let expected = expected(&dir);
@@ -82,6 +87,12 @@ fn reward_models_give_transformers_scores() {
         for (ours, theirs) in model.scores(&rows).unwrap().iter().zip(scores) {
             let theirs = theirs.as_f64().or_else(|| theirs[0].as_f64()).unwrap();
             assert!((f64::from(*ours) - theirs).abs() < 2e-4, "{name}: {ours} instead of {theirs}");
+        }
+        let Some(types) = expected["token_type_ids"].as_array() else { continue };
+        let types: Vec<Vec<u32>> = types.iter().map(ids).collect();
+        let typed: Vec<(&[u32], &[u32])> = rows.iter().copied().zip(types.iter().map(Vec::as_slice)).collect();
+        for (ours, theirs) in model.typed_scores(&typed).unwrap().iter().zip(numbers(&expected["typed_scores"])) {
+            assert!((f64::from(*ours) - theirs).abs() < 2e-4, "{name}, typed: {ours} instead of {theirs}");
         }
     }
 }

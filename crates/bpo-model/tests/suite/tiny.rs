@@ -15,6 +15,7 @@ pub fn config(changes: Value) -> DecoderConfig {
     DecoderConfig::from_json("config.json".as_ref(), raw.to_string().as_bytes()).unwrap()
 }
 
+/// One of every family; of those that differ most, two.
 pub fn families() -> Vec<(&'static str, Decoder)> {
     let build = |changes| Decoder::random(config(changes), 5, &Device::flex()).unwrap();
     vec![
@@ -29,6 +30,28 @@ pub fn families() -> Vec<(&'static str, Decoder)> {
         ("qwen2", build(json!({"model_type": "qwen2"}))),
         ("qwen3", build(json!({"model_type": "qwen3"}))),
         ("gemma", build(json!({"model_type": "gemma"}))),
+        (
+            "gemma2",
+            build(json!({"model_type": "gemma2", "sliding_window": 4, "query_pre_attn_scalar": 8,
+            "attn_logit_softcapping": 1.5, "final_logit_softcapping": 4.0})),
+        ),
+        (
+            "gemma3",
+            build(json!({"model_type": "gemma3_text", "sliding_window": 4, "sliding_window_pattern": 2,
+            "query_pre_attn_scalar": 8, "rope_local_base_freq": 50.0})),
+        ),
+        ("phi3", build(json!({"model_type": "phi3", "sliding_window": 5, "partial_rotary_factor": 0.7}))),
+        (
+            "gpt2",
+            build(json!({"model_type": "gpt2", "n_embd": 24, "n_head": 4, "n_layer": 2, "n_inner": 40,
+            "n_positions": 64, "scale_attn_by_inverse_layer_idx": true})),
+        ),
+        ("gpt_neox", build(json!({"model_type": "gpt_neox", "rotary_pct": 0.4}))),
+        (
+            "gpt_neox, one after the other",
+            build(json!({"model_type": "gpt_neox", "rotary_pct": 0.7, "use_parallel_residual": false,
+            "attention_bias": false})),
+        ),
     ]
 }
 

@@ -98,10 +98,14 @@ fn first_sequences(layout: &Layout) -> Vec<usize> {
     branches.into_iter().scan(0, next).collect()
 }
 
-/// `[tokens]`, hidden · head row of each completion token at its own place.
+/// `[tokens]`, the logit of each completion token at its own place.
 fn raw_logits(model: &Decoder, hidden: Tensor<2>, places: &Places) -> Tensor<1> {
     let device = hidden.device().inner();
     let pick = |values: &[i64]| Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), &device);
     let rows = widened(model.head_weight().select(0, pick(&places.tokens)));
-    (widened(hidden.select(0, pick(&places.indices))) * rows).sum_dim(1).squeeze_dim(1)
+    let logits = (widened(hidden.select(0, pick(&places.indices))) * rows).sum_dim(1).squeeze_dim(1);
+    match model.logit_softcap() {
+        Some(cap) => (logits / cap).tanh() * cap,
+        None => logits,
+    }
 }
