@@ -89,13 +89,12 @@ impl SequenceClassifier {
         }
     }
 
-    /// How many tokens a row may have, where positions are learned: a longer one is refused.
+    /// How many tokens a row may have, where there is an end: a longer one is refused.
     pub fn longest(&self) -> Option<usize> {
-        let is_limited = match &self.0 {
-            Body::Decoder(model) => model.decoder.config().positions == PositionKind::Learned,
-            Body::Encoder(model) => model.config.learned_positions,
-        };
-        is_limited.then(|| self.context())
+        match &self.0 {
+            Body::Decoder(model) => (model.decoder.config().positions == PositionKind::Learned).then(|| self.context()),
+            Body::Encoder(model) => Some(model.config.longest()),
+        }
     }
 
     /// `config.json`.

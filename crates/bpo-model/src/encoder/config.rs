@@ -9,6 +9,9 @@ use crate::{Activation, Error, config::Keys};
 /// Every `model_type` that is read, for error messages.
 pub(crate) const MODEL_TYPES: [&str; 5] = ["bert", "roberta", "xlm-roberta", "distilbert", "deberta-v2"];
 
+/// Tokens of a row where no position is learned: the scores of sixteen heads then take one gigabyte.
+const LONGEST_RELATIVE: usize = 4096;
+
 /// What `config.json` says of an encoder, with the defaults of transformers filled in and one spelling for each thing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderConfig {
@@ -101,10 +104,16 @@ impl EncoderConfig {
         self.names.out_weight
     }
 
-    /// How many tokens a row may have.
+    /// Positions that it was trained for.
     pub fn context(&self) -> usize {
         let skipped = self.counts_from_pad.map_or(0, |pad| pad as usize + 1);
         self.max_position_embeddings.saturating_sub(skipped)
+    }
+
+    /// How many tokens a row may have at most. With relative positions alone there is no end, but attention's memory
+    /// grows with the square.
+    pub(crate) fn longest(&self) -> usize {
+        if self.learned_positions { self.context() } else { self.context().max(LONGEST_RELATIVE) }
     }
 
     pub(crate) fn heads(&self) -> Heads {

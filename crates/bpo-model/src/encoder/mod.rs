@@ -91,10 +91,10 @@ impl Encoder {
     }
 
     fn check(&self, index: usize, (ids, types): &TypedRow<'_>) -> Result<(), Error> {
-        let (vocab, kinds, context) = (self.config.vocab_size, self.config.type_vocab_size, self.config.context());
+        let (vocab, kinds, longest) = (self.config.vocab_size, self.config.type_vocab_size, self.config.longest());
         let refuse = |reason: String| Err(Error::Input(reason));
-        if self.positions.is_some() && ids.len() > context {
-            return refuse(format!("row {index} has {} tokens, the model reads {context} at most", ids.len()));
+        if ids.len() > longest {
+            return refuse(format!("row {index} has {} tokens, the model reads {longest} at most", ids.len()));
         }
         if types.len() > ids.len() {
             return refuse(format!("row {index} has {} token types for {} tokens", types.len(), ids.len()));

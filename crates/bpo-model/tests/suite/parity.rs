@@ -96,3 +96,36 @@ fn reward_models_give_transformers_scores() {
         }
     }
 }
+
+#[test]
+fn rows_that_an_encoder_cannot_read_are_refused() {
+    for (name, longest) in
+        [("bert-reward", 512), ("roberta-reward", 128), ("distilbert-reward", 512), ("deberta-v3-reward", 4096)]
+    {
+        let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
+        let model = SequenceClassifier::from_dir(&dir, &Device::flex()).unwrap();
+        let refused = |ids: &[u32], types: &[u32]| model.typed_scores(&[(ids, types)]).unwrap_err().to_string();
+        assert_eq!(model.longest(), Some(longest), "{name}");
+        assert!(model.scores(&[&vec![5; 128]]).unwrap()[0].is_finite(), "{name}");
+        assert!(refused(&vec![5; longest + 1], &[]).contains(&longest.to_string()), "{name}");
+        assert!(refused(&[5, 999_999], &[]).contains("999999"), "{name}");
+        assert!(refused(&[], &[]).contains("no tokens"), "{name}");
+        assert!(refused(&[5], &[0, 0]).contains("types"), "{name}");
+        assert_eq!(model.typed_scores(&[(&[5], &[2])]).is_err(), name == "bert-reward", "{name}");
+    }
+}
+
+/// Rows are scored alike whatever stands beside them.
+#[test]
+fn a_score_does_not_depend_on_the_batch() {
+    for name in ["llama-reward", "bert-reward", "roberta-reward", "distilbert-reward", "deberta-v3-reward"] {
+        let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
+        let model = SequenceClassifier::from_dir(&dir, &Device::flex()).unwrap();
+        let rows: Vec<Vec<u32>> = (1..5).map(|n| (0..n * 11).map(|i| 3 + (i * n * 7) % 200).collect()).collect();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        for (row, together) in rows.iter().zip(model.scores(&rows).unwrap()) {
+            let alone = model.scores(&[row]).unwrap()[0];
+            assert!((alone - together).abs() < 1e-5, "{name}: {alone} {together}");
+        }
+    }
+}

@@ -91,6 +91,7 @@ fn plain(trainable: &Trainable, base: &bpo_model::Decoder, layout: &Layout) -> (
         .input([layout.rows, layout.time], &layout.ids, &layout.positions, |r, q, k| layout.may_attend(r, q, k))
         .unwrap();
     let logits = policy.hidden(&input).matmul(policy.head_weight().transpose());
+    let logits = policy.logit_softcap().map_or_else(|| logits.clone(), |cap| (logits.clone() / cap).tanh() * cap);
     let logps = burn::tensor::activation::log_softmax(logits, 1);
     let (rows, vocab) = (layout.rows * layout.time, VOCAB);
     let mut weights = vec![0.0f32; rows * vocab];
@@ -122,7 +123,9 @@ fn backward_is_the_gradient_of_the_plain_log_softmax() {
         Group { prompt: &prompt[..1], completions: vec![&[20, 23], &[1]] },
     ];
     let layout = packed(&groups, 0, 12).unwrap();
-    for changes in [json!({}), json!({"tie_word_embeddings": false})] {
+    let capped = json!({"model_type": "gemma2", "head_dim": 4, "query_pre_attn_scalar": 4, "sliding_window": 3,
+        "attn_logit_softcapping": 1.0, "final_logit_softcapping": 2.0});
+    for changes in [json!({}), json!({"tie_word_embeddings": false}), capped] {
         let base = model(changes.clone());
         let mut cases = trainables(&base);
         if changes["tie_word_embeddings"] == json!(false) {
