@@ -220,8 +220,14 @@ impl Keys<'_> {
         let kinds = match self.raw.get("pos_att_type") {
             Some(Value::String(kinds)) => kinds.to_lowercase().split('|').map(|kind| kind.trim().to_string()).collect(),
             Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).map(str::to_string).collect(),
-            _ => Vec::new(),
+            None | Some(Value::Null) => Vec::new(),
+            Some(other) => return Err(self.unsupported("pos_att_type", &other.to_string(), "c2p, p2c or both")),
         };
+        // Logarithmic buckets lie between half of them and the farthest position.
+        if let Some(buckets) = buckets.filter(|buckets| *buckets < 4 || farthest <= buckets / 2 + 1) {
+            let limits = format!("4 or more, and fewer than twice the {farthest} positions");
+            return Err(self.unsupported("position_buckets", &buckets.to_string(), &limits));
+        }
         let has = |kind: &str| kinds.iter().any(|given| given == kind);
         let norms = self.raw.get("norm_rel_ebd").and_then(Value::as_str).unwrap_or("none").to_lowercase();
         Ok(RelativeConfig {

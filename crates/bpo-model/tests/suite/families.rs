@@ -2,7 +2,8 @@
 use std::path::Path;
 
 use bpo_model::{
-    Adapter, Checkpoint, Decoder, DecoderConfig, LoraConfig, PositionKind, SequenceClassifier, WeightDtype, write_model,
+    Adapter, Checkpoint, Decoder, DecoderConfig, EncoderConfig, LoraConfig, PositionKind, SequenceClassifier,
+    WeightDtype, write_model,
 };
 use burn::tensor::Device;
 use safetensors::SafeTensors;
@@ -132,6 +133,35 @@ fn what_would_be_computed_wrongly_is_refused_by_its_key() {
     let mut deep = gpt2;
     deep["n_head"] = json!(2);
     assert!(with(deep, "n_layer", json!(1u64 << 40)).contains("num_hidden_layers"));
+}
+
+#[test]
+fn an_encoder_that_would_be_computed_wrongly_is_refused_by_its_key() {
+    let good = json!({"model_type": "deberta-v2", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 8,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "relative_attention": true, "position_buckets": 16});
+    let dir = tempfile::tempdir().unwrap();
+    let read = |key: &str, value: Value| {
+        let mut config = good.clone();
+        config[key] = value;
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        EncoderConfig::from_dir(dir.path())
+    };
+    assert_eq!(read("layer_norm_eps", json!(1e-7)).unwrap().unwrap().context(), 512);
+    for (key, value) in [
+        ("relative_attention", json!(false)),
+        ("conv_kernel_size", json!(3)),
+        ("embedding_size", json!(4)),
+        ("position_buckets", json!(3)),
+        ("max_relative_positions", json!(9)),
+        ("max_relative_positions", json!(1u64 << 40)),
+        ("pos_att_type", json!(7)),
+        ("hidden_act", json!("mish")),
+        ("vocab_size", json!(1u64 << 40)),
+        ("num_attention_heads", json!(3)),
+    ] {
+        let error = read(key, value).unwrap_err().to_string();
+        assert!(error.contains(key) || error.contains("position_buckets"), "{key}: {error}");
+    }
 }
 
 /// Both spellings of Gemma 3's two rotations, of transformers 4 and 5.
