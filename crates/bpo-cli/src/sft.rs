@@ -48,8 +48,7 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     let start = Start::open(&folder, &recipe)?;
     let mut out = Out::new();
     if start.dir.is_finished() {
-        out.line(&format!("{} is finished: nothing to do. Another --run-dir starts anew.", folder.display()))?;
-        return out.flush();
+        return report::of_the_finished(&start.dir, out);
     }
     let progress = globals.progress();
     let inputs = inputs(&recipe, &device, &progress)?;

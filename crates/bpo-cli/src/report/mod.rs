@@ -74,6 +74,15 @@ pub fn at_the_end(dir: &RunDir, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
+/// What is said of a run that was finished before; one that was killed while its report was written gets it now.
+pub fn of_the_finished(dir: &RunDir, mut out: Out) -> Result<(), Failure> {
+    out.line(&format!("{} is finished: nothing to do. Another --run-dir starts anew.", dir.path().display()))?;
+    if !dir.path().join(PAGE).exists() {
+        at_the_end(dir, &mut out)?;
+    }
+    out.flush()
+}
+
 fn told(dir: &RunDir, out: &mut Out) -> Result<(), Failure> {
     out.line(&format!("report: {}", dir.path().join(PAGE).display()))
 }

@@ -108,8 +108,7 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let start = Start::open(&folder, &recipe)?;
     let mut out = Out::new();
     if start.dir.is_finished() {
-        out.line(&format!("{} is finished: nothing to do. Another --run-dir starts anew.", folder.display()))?;
-        return out.flush();
+        return report::of_the_finished(&start.dir, out);
     }
     progress.say(&format!("run: {}", folder.display()));
     let inputs = inputs(&recipe, &device, &progress)?;
