@@ -68,7 +68,7 @@ fn attending(criterion: &mut Criterion) {
         let (start, place) = (query / part * part, query % part);
         let own = if place < prompt { start } else { start + prompt + (place - prompt) / completion * completion };
         let shared = (place >= prompt).then_some(start..start + prompt);
-        shared.into_iter().chain([own..query + 1])
+        shared.into_iter().chain(std::iter::once(own..query + 1))
     }));
     let leaf = |width: usize| random([tokens, width]).autodiff().require_grad();
     let (q, k, v) = (leaf(576), leaf(192), leaf(192));
