@@ -98,3 +98,34 @@ fn the_built_in_references_do_not_leak_into_runs_on_other_outcomes() {
     std::fs::remove_file(run.join("finished.json")).unwrap();
     train(&run, &["--set", &outcomes]).refused(2, &["outcomes changed since this run was started"]);
 }
+
+/// The outcome model dies a few steps behind the predictions for all 800 texts: what these steps made is kept, whatever
+/// `save_steps` says.
+#[test]
+fn steps_before_an_outcome_model_failed_are_kept() {
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: steps_before_an_outcome_model_failed_are_kept: no python3");
+        return;
+    }
+    let dir = tempdir().unwrap();
+    let code = "import json, os, sys\n\
+                for n, line in enumerate(sys.stdin):\n    \
+                    if n >= 816 and os.path.exists('mortal'):\n        sys.exit('out of budget')\n    \
+                    row = json.loads(line)\n    \
+                    print(json.dumps({'id': row['id'], 'score': len(row['response']) % 7 / 7}), flush=True)\n";
+    std::fs::write(dir.path().join("judge.py"), code).unwrap();
+    std::fs::write(dir.path().join("mortal"), "").unwrap();
+    let judge = format!(
+        "annotator={{ kind = \"command\", program = [\"python3\", \"judge.py\"], mode = \"score\", cwd = {:?} }}",
+        arg(dir.path())
+    );
+    let run = dir.path().join("run");
+    let sets = ["--set", "causal_estimator=dr", "--set", "save_steps=100", "--set", "max_steps=40", "--set", &judge];
+    train(&run, &sets).refused(5, &["out of budget"]);
+    let sets_kept = std::fs::read_dir(run.join("checkpoints")).unwrap().count();
+    assert_eq!(sets_kept, 1, "a checkpoint of the steps before");
+    std::fs::remove_file(dir.path().join("mortal")).unwrap();
+    let went_on = train(&run, &sets);
+    went_on.succeeded();
+    assert!(went_on.stderr.contains("continuing after step"), "{}", went_on.stderr);
+}

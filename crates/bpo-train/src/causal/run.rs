@@ -60,6 +60,11 @@ pub fn causal(
             run.state.save(&mut run.checkpoints)?;
             Ok(Outcome::Interrupted(run.state.step))
         }
+        // An annotator is asked before a step changes anything: what is saved is the end of the last one.
+        Err(error @ (Error::Abstentions { .. } | Error::Annotator(_))) => {
+            run.state.save(&mut run.checkpoints)?;
+            Err(error)
+        }
         done => Ok(Outcome::Finished(Box::new(done?))),
     }
 }
