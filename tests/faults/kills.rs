@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::tempdir;
 
-use super::run::{Dice, Procedure, artefacts, assert_same, faults, procedures, stage};
+use super::{
+    dice::{Dice, faults},
+    run::{Procedure, artefacts, assert_same, procedures, stage},
+};
 
 /// Kills a run until it has been killed `wanted` times, each time at a moment of the dice's choosing, starting anew when
 /// it ends before. Returns what it was at when it was killed.
@@ -50,7 +53,7 @@ fn killed(procedure: &Procedure, wanted: usize, dice: &mut Dice) -> Vec<&'static
 fn killed_at_random_times_every_procedure_ends_in_the_same_bytes() {
     let dir = tempdir().unwrap();
     let procedures = procedures(dir.path());
-    let wanted = faults(60).div_ceil(procedures.len());
+    let wanted = (faults(60) as usize).div_ceil(procedures.len());
     let halves: Vec<&[Procedure]> = procedures.chunks(procedures.len().div_ceil(2)).collect();
     let stages: Vec<&str> = thread::scope(|scope| {
         let work = |(seed, half): (usize, &'_ [Procedure])| {

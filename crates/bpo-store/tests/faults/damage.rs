@@ -9,7 +9,8 @@ use std::{
 use bpo_store::{Error, Io};
 
 use crate::{
-    scratch::{Dice, artefacts, assert_same, copy, faults, folder, opened},
+    dice::{Dice, faults},
+    scratch::{artefacts, assert_same, copy, folder, opened},
     toy::{SAVE, Toy},
 };
 

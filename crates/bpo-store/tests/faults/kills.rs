@@ -10,7 +10,8 @@ use bpo_store::Io;
 
 use crate::{
     child::Order,
-    scratch::{Dice, artefacts, assert_same, faults, folder, opened},
+    dice::{Dice, faults},
+    scratch::{artefacts, assert_same, folder, opened},
     toy::{SAVE, Toy},
 };
 

@@ -13,6 +13,7 @@
 
 mod child;
 mod damage;
+mod dice;
 mod failing;
 mod kills;
 mod points;

@@ -10,7 +10,8 @@ use bpo_store::{Blow, Hook, Io, Operation};
 
 use crate::{
     child::Order,
-    scratch::{artefacts, assert_same, faults, folder},
+    dice::faults,
+    scratch::{artefacts, assert_same, folder},
     toy::{SAVE, Toy},
 };
 

@@ -9,8 +9,9 @@ use std::{
 use bpo_store::{Blow, Hook, Io, Operation, RunDir};
 
 use crate::{
+    dice::{Dice, faults},
     power_disk::Disk,
-    scratch::{Dice, artefacts, assert_same, faults, folder, opened},
+    scratch::{artefacts, assert_same, folder, opened},
     toy::{SAVE, Toy},
 };
 

@@ -11,7 +11,7 @@ use std::{
 
 use bpo_store::Operation;
 
-use crate::scratch::Dice;
+use crate::dice::Dice;
 
 /// Names in a folder and what they name.
 type Names = BTreeMap<String, usize>;

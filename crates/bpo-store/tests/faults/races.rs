@@ -3,7 +3,8 @@ use std::{io::Read, time::Duration};
 
 use crate::{
     child::{Order, REFUSED},
-    scratch::{faults, folder},
+    dice::faults,
+    scratch::folder,
     toy::Toy,
 };
 
