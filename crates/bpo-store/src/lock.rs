@@ -15,7 +15,7 @@ pub(crate) const FILE: &str = "lock";
 /// Holds a run until it is dropped, or until its process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -31,7 +31,16 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
         }
         sign(io, &mut file, &path)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+/// A child process that another thread is starting has a copy of every descriptor until it executes its program, and
+/// with it the lock: closing ours is not enough to free the run at once.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A lock that cannot be released here ends with the descriptor.
+        let _ = self.file.unlock();
     }
 }
 
@@ -90,6 +99,15 @@ mod tests {
     fn the_lock_dies_with_its_holder() {
         let run = crate::scratch::folder();
         drop(Lock::take(&Io::real(), run.path()).unwrap());
+        Lock::take(&Io::real(), run.path()).unwrap();
+    }
+
+    #[test]
+    fn the_lock_ends_with_its_holder_though_a_child_has_the_descriptor() {
+        let run = crate::scratch::folder();
+        let held = Lock::take(&Io::real(), run.path()).unwrap();
+        let _inherited = held.file.try_clone().unwrap();
+        drop(held);
         Lock::take(&Io::real(), run.path()).unwrap();
     }
 
