@@ -19,6 +19,7 @@ mod observer;
 mod optimizer;
 mod prospect;
 mod recipe;
+mod rehearsal;
 mod replay;
 mod report;
 mod run;
@@ -43,6 +44,7 @@ pub use recipe::{
     CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe,
     Reference, SftRecipe,
 };
+pub use rehearsal::{Footprint, Load, Pace, Rehearsal};
 pub use report::{CurvePoint, Report, SamplePair};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};
