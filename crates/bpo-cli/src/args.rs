@@ -83,3 +83,6 @@ pub enum Command {
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
+
+#[cfg(test)]
+mod examples;

@@ -36,9 +36,9 @@ pub fn print(out: &mut Out, facts: &Map<String, Value>) -> Result<(), Failure> {
         line("reference", text("reference"))?;
     }
     if let Some(annotator) = facts.get("annotator") {
-        let asked = annotator["asked"].as_str().unwrap_or("not asked; --ask asks it one question");
+        let asked = annotator["asked"].as_str().unwrap_or("not asked (--ask asks it one question)");
         let name = annotator["name"].as_str().unwrap_or_default();
-        line("annotator", &format!("{name} ({asked}); it would judge {} responses", facts["judged_responses"]))?;
+        line("annotator", &format!("{name}, {asked}; it would judge {} responses", facts["judged_responses"]))?;
     }
     if let Some(memory) = facts.get("memory") {
         line("memory", &memory_line(memory))?;
