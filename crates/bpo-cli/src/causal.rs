@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The recipe of a run on outcomes without one.
-pub const DEFAULT: &str = include_str!("../../../recipes/story-causal.toml");
+pub const DEFAULT: &str = include_str!("../recipes/story-causal.toml");
 
 /// The key that makes a recipe one of this kind.
 pub const KEY: &str = "outcomes";

@@ -57,7 +57,7 @@ mod tests {
     fn a_message_that_lists_words_gets_the_one_that_was_meant() {
         for (message, word) in [
             ("`annotator`: unknown variant `lexikon`, expected one of `lexicon`, `length`, `regex`", Some("lexicon")),
-            ("`x`: unknown variant `frist`, expected `first` or `second`", Some("first")),
+            ("`x`: unknown variant `fist`, expected `first` or `second`", Some("first")),
             ("unknown loss_type \"sigmod\"; known: sigmoid, hinge, or \"expr: …\"", Some("sigmoid")),
             ("reference = \"behavior\": known are \"behaviour\", \"initial\" and \"every:N\"", Some("behaviour")),
             ("--device flx: no such device; known: flex, tch, cuda[:N] (this build has: flex)", Some("flex")),

@@ -21,10 +21,10 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Procedures:
-  bpo          the reference is the behaviour policy, refreshed a few times (prompts)
-  online-dpo   the reference is the model as it starts, responses are always fresh (prompts)
-  offline-dpo  all responses come from the model as it starts (prompts)
-  dpo          the pairs of a file (pairs)
+  --procedure bpo          the reference is the behaviour policy, refreshed a few times (prompts)
+  --procedure online-dpo   the reference is the model as it starts, responses are always fresh (prompts)
+  --procedure offline-dpo  all responses come from the model as it starts (prompts)
+  --procedure dpo          the pairs of a file (pairs)
 
 Examples:
   bpo init

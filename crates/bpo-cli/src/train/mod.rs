@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The recipe of a run without one.
-const DEFAULT: &str = include_str!("../../../../recipes/story.toml");
+const DEFAULT: &str = include_str!("../../recipes/story.toml");
 
 /// Online preference optimisation: sample pairs, judge, step, refresh
 ///

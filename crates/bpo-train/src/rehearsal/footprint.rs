@@ -25,7 +25,7 @@ pub struct Footprint {
 }
 
 /// The program with its tokenizer, data and buffers.
-const PROGRAM: u64 = 96 << 20;
+const PROGRAM: u64 = 32 << 20;
 /// Rows that the head is applied to at a time, and how many tensors of that shape live at once.
 const HEAD_ROWS: usize = 128;
 const HEAD_TENSORS: usize = 3;
