@@ -29,8 +29,9 @@ impl Observer for Teller {
     }
     fn step(&mut self, step: u64, total: u64, metrics: &Map<String, Value>) {
         if step.is_multiple_of(10) {
-            let (loss, score) = (&metrics["loss"], metrics.get("objective/scores").and_then(Value::as_f64));
-            println!("step {step} of {total}: loss {loss:.4}, suns per response {:.2}", score.unwrap_or(0.0));
+            let metric = |key: &str| metrics.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            let (loss, score) = (metric("loss"), metric("objective/scores"));
+            println!("step {step} of {total}: loss {loss:.4}, suns per response {score:.2}");
         }
     }
 }

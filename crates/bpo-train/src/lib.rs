@@ -35,7 +35,7 @@ mod update;
 pub use causal::{CausalInputs, causal};
 pub use choice::Choice;
 pub use collect::{Drawn, Sample};
-pub use dataset::{EvalPrompt, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
+pub use dataset::{EvalPrompt, HELD_OUT, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
 pub use observer::{Interrupt, Observer, ShownPair, Silent, Stage};

@@ -12,6 +12,9 @@ use crate::{
     update::{Batch, Criterion, Losses},
 };
 
+/// Passes that are short are repeated for this part of the budget: one alone may have had the machine to itself.
+const REPEATED: u32 = 5;
+
 /// Seconds of the parts of a run, extrapolated from a part of its first step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
@@ -129,12 +132,16 @@ impl Rehearsal<'_> {
             let completions: Vec<Completion> = std::iter::from_fn(|| generation.next_finished()).collect();
             Ok((started.elapsed().as_secs_f64() / share.max(f64::MIN_POSITIVE), share, completions))
         };
-        let mut drawn = draw()?;
+        let started = Instant::now();
+        let (mut seconds, share, completions) = draw()?;
         // The first pass of a program pays for fresh memory and cold caches.
-        if drawn.1 == 1.0 && drawn.0 < budget.as_secs_f64() / 4.0 {
-            drawn = draw()?;
+        let mut passes = Vec::new();
+        while share == 1.0 && started.elapsed() < budget / REPEATED {
+            passes.push(draw()?.0);
         }
-        let (seconds, share, completions) = drawn;
+        if !passes.is_empty() {
+            seconds = passes.iter().sum::<f64>() / passes.len() as f64;
+        }
         let mut completions = completions.into_iter();
         let sample =
             |tokens: Vec<u32>| Sample { logps: vec![0.0; tokens.len()], tokens, eos: false, text: String::new() };
@@ -199,8 +206,15 @@ impl Trained {
     fn of(of: &Rehearsal<'_>, micro: &[Pair<'_>], budget: Duration) -> Result<Self, Error> {
         let policy = &of.ensemble.members[0].policy;
         let (first, took) = Self::on(of, policy, &micro[..micro.len().min(1)])?;
-        let fits = took * micro.len() as u32 <= budget;
-        if micro.len() > 1 && fits { Ok(Self::on(of, policy, micro)?.0) } else { Ok(first) }
+        if micro.len() < 2 || took * micro.len() as u32 > budget {
+            return Ok(first);
+        }
+        let (started, mut passes) = (Instant::now(), Vec::new());
+        while passes.is_empty() || started.elapsed() < budget / REPEATED {
+            passes.push(Self::on(of, policy, micro)?.0);
+        }
+        let mean = |of: fn(&Self) -> f64| passes.iter().map(of).sum::<f64>() / passes.len() as f64;
+        Ok(Self { backward: mean(|pass| pass.backward), forward: mean(|pass| pass.forward) })
     }
 
     fn on(of: &Rehearsal<'_>, policy: &Trainable, pairs: &[Pair<'_>]) -> Result<(Self, Duration), Error> {
