@@ -64,6 +64,27 @@ fn rows_over_the_limits_are_counted_by_reason() {
 }
 
 #[test]
+fn the_rows_that_are_held_out_are_those_of_a_run() {
+    let rows: String = (0..64).map(|i| format!("{{\"prompt\":\"A small owl saw {i} bees.\"}}\n")).collect();
+    let (dir, path) = file("p.jsonl", &rows);
+    let split = |seed: &str| facts(&[arg(&path), "--model", "embedded", "--seed", seed])["split"].clone();
+    let of_42 = split("42");
+    assert_ne!(of_42["held_out"], 0);
+    assert_eq!(of_42["training"].as_u64().unwrap() + of_42["held_out"].as_u64().unwrap(), 64);
+    assert!(["training", "held out"].contains(&of_42["shown_row"].as_str().unwrap()), "{of_42}");
+    let check = |seed: &str| {
+        let prompts = format!("prompts={}", arg(&path));
+        let folder = dir.path().join("run");
+        let sets = ["--set", "references=", "--set", &prompts, "--set", seed];
+        bpo(&[&["check", "--quick", "--json", "--run-dir", arg(&folder)], &sets[..]].concat()).rows().remove(0)
+    };
+    for seed in [42, 7] {
+        let (told, split) = (check(&format!("seed={seed}")), split(&seed.to_string()));
+        assert_eq!((&told["data"]["training"], &told["data"]["held_out"]), (&split["training"], &split["held_out"]));
+    }
+}
+
+#[test]
 fn tokens_are_told_apart_without_colour_where_nobody_looks() {
     let Some(model) = fixture("stories260K") else { return };
     let (_dir, path) = file("d.jsonl", PAIRS);

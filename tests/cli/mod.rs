@@ -2,10 +2,13 @@
 mod annotate;
 pub mod bpo;
 mod causal;
+mod check;
 pub mod compare;
 mod devices;
 mod eval;
 mod generate;
+mod help;
+mod init;
 mod inspect;
 mod merge;
 mod precision;

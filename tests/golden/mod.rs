@@ -20,6 +20,12 @@ const OWNERS: [(&str, &str); 12] = [
     ("bpo-golden-steps", "bpo-train"),
 ];
 
+/// The command that runs a crate's example.
+fn command(owner: &str) -> String {
+    let name = owner.trim_start_matches("bpo-");
+    format!("cargo run --release -p {owner} --example golden_{name} --")
+}
+
 /// The worst deviation of one quantity of a file.
 #[derive(Debug, Clone, Default)]
 struct Worst {
@@ -130,7 +136,7 @@ impl Check {
 pub fn run(owner: &str, check: impl Fn(&Value, &mut Check) -> Result<(), String>) -> ExitCode {
     let files: Vec<String> = std::env::args().skip(1).collect();
     if files.is_empty() {
-        eprintln!("usage: cargo run --release -p {owner} --example golden -- FILE…");
+        eprintln!("usage: {} FILE…", command(owner));
         return ExitCode::from(2);
     }
     let mut code = 0;
@@ -161,7 +167,7 @@ fn golden(owner: &str, file: &str) -> Result<Value, String> {
     let name = schema.split('/').next().unwrap_or(schema);
     match OWNERS.iter().find(|(known, _)| *known == name) {
         Some((_, of)) if *of == owner => Ok(golden),
-        Some((_, of)) => Err(format!("schema {schema} is checked by: cargo run --release -p {of} --example golden")),
+        Some((_, of)) => Err(format!("schema {schema} is checked by: {}", command(of))),
         None => Err(format!("unknown schema {schema}")),
     }
 }

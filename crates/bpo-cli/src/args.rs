@@ -2,13 +2,19 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    annotate::AnnotateArgs, compare::CompareArgs, device, devices::DevicesArgs, eval::EvalArgs, failure::Failure,
-    generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs, progress::Progress, report::ReportArgs,
-    score::ScoreArgs, sft::SftArgs, train::TrainArgs,
+    annotate::AnnotateArgs, check::CheckArgs, compare::CompareArgs, completions::CompletionsArgs, device,
+    devices::DevicesArgs, eval::EvalArgs, failure::Failure, generate::GenerateArgs, init::InitArgs,
+    inspect::InspectArgs, man::ManArgs, merge::MergeArgs, progress::Progress, report::ReportArgs, score::ScoreArgs,
+    sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
 const EXIT_CODES: &str = "\
+Examples:
+  bpo train
+  bpo init --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl
+  bpo check bpo.toml
+
 Exit codes: 0 done, 2 usage or configuration, 3 bad input, 4 run directory, 5 annotator, 6 numerics, \
 70 internal error, 130 interrupted";
 
@@ -61,6 +67,8 @@ impl Globals {
 /// One verb per job. Its words are those of its arguments, which words here would shadow in `--help`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(InitArgs),
+    Check(CheckArgs),
     Train(TrainArgs),
     Sft(SftArgs),
     Annotate(AnnotateArgs),
@@ -72,4 +80,9 @@ pub enum Command {
     Report(ReportArgs),
     Merge(MergeArgs),
     Devices(DevicesArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
+
+#[cfg(test)]
+mod examples;

@@ -16,7 +16,7 @@ use crate::{
     recipe, report,
     source::{ModelSource, companions},
     train::{
-        RunArgs, drop_foreign_references,
+        RunArgs,
         start::{Identity, Start},
         summary,
         watch::Watch,
@@ -24,17 +24,14 @@ use crate::{
 };
 
 /// The recipe of a run on outcomes without one.
-pub const DEFAULT: &str = include_str!("../../../recipes/story-causal.toml");
+pub const DEFAULT: &str = include_str!("../recipes/story-causal.toml");
 
 /// The key that makes a recipe one of this kind.
 pub const KEY: &str = "outcomes";
 
 /// Runs `table`.
-pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Failure> {
+pub fn run(args: &RunArgs, table: Table, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    if args.recipe().is_none() && drop_foreign_references(&mut table, &args.sets(), KEY) {
-        progress.say("note: the built-in references belong to the built-in model and outcomes, and are left out");
-    }
     let recipe: CausalRecipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
     let device = globals.device()?;
@@ -80,7 +77,7 @@ fn estimator(recipe: &CausalRecipe) -> String {
 }
 
 /// What the run reads.
-fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failure> {
+pub fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
     identity.data(KEY, &recipe.outcomes, embedded::OUTCOMES)?;
@@ -96,7 +93,8 @@ fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failur
     Ok(identity)
 }
 
-fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
+/// What the run works on, read and ready.
+pub fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
     let rows =

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::device;
+use crate::{device, nearest};
 
 /// Kinds of failure; the number is the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,9 @@ impl Failure {
                 text.push_str("\n  because: ");
                 text.push_str(&cause);
             }
+        }
+        if let Some(word) = nearest::meant(&text).map(str::to_owned) {
+            text.push_str(&format!("; did you mean `{word}`?"));
         }
         text
     }

@@ -10,7 +10,9 @@ mod annotate;
 mod annotator;
 mod args;
 mod causal;
+mod check;
 mod compare;
+mod completions;
 mod data;
 mod device;
 mod devices;
@@ -18,8 +20,11 @@ mod embedded;
 mod eval;
 mod failure;
 mod generate;
+mod init;
 mod inspect;
+mod man;
 mod merge;
+mod nearest;
 mod out;
 mod progress;
 mod recipe;
@@ -43,6 +48,8 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let globals = &cli.globals;
     match &cli.command {
+        Command::Init(args) => init::run(args, globals),
+        Command::Check(args) => check::run(args, globals),
         Command::Train(args) => train::run(args, globals),
         Command::Sft(args) => sft::run(args, globals),
         Command::Annotate(args) => annotate::run(args, globals),
@@ -54,5 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Report(args) => report::run(args, globals),
         Command::Merge(args) => merge::run(args, globals),
         Command::Devices(args) => devices::run(args, globals),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }

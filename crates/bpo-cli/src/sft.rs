@@ -71,7 +71,7 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
 }
 
 /// What the run reads.
-fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
+pub fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource =
         recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
@@ -84,7 +84,8 @@ fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> 
     Ok(identity)
 }
 
-fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
+/// What the run works on, read and ready.
+pub fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
     let rows = match recipe.data.as_str() {
         embedded::NAME => return Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
         path => data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress),

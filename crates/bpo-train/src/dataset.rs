@@ -91,8 +91,8 @@ pub struct Prepared {
     pub notes: Vec<String>,
 }
 
-/// Share of the prompts held out when there are no references.
-const HELD_OUT: f64 = 0.125;
+/// Share of the prompts held out when there are no references: of [`bpo_data::held_out`], with the recipe's seed.
+pub const HELD_OUT: f64 = 0.125;
 
 /// Splits and tokenises: evaluation prompts are the references' prompts, or an eighth of the prompts
 /// chosen by a hash of their text; no text is on both sides. What was left out is counted in the notes.

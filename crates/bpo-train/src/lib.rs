@@ -19,6 +19,7 @@ mod observer;
 mod optimizer;
 mod prospect;
 mod recipe;
+mod rehearsal;
 mod replay;
 mod report;
 mod run;
@@ -34,7 +35,7 @@ mod update;
 pub use causal::{CausalInputs, causal};
 pub use choice::Choice;
 pub use collect::{Drawn, Sample};
-pub use dataset::{EvalPrompt, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
+pub use dataset::{EvalPrompt, HELD_OUT, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
 pub use observer::{Interrupt, Observer, ShownPair, Silent, Stage};
@@ -43,6 +44,7 @@ pub use recipe::{
     CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe,
     Reference, SftRecipe,
 };
+pub use rehearsal::{Footprint, Load, Pace, Rehearsal};
 pub use report::{CurvePoint, Report, SamplePair};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};

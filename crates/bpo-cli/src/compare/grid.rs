@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The grid of a comparison without a file.
-const DEFAULT: &str = include_str!("../../../../recipes/compare-story.toml");
+const DEFAULT: &str = include_str!("../../recipes/compare-story.toml");
 /// Longest folder name made of a method's name.
 const SLUG: usize = 60;
 /// The key that `seeds` stands for.

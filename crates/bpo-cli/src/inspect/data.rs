@@ -1,7 +1,7 @@
 //! Facts about a data file.
 use std::path::Path;
 
-use bpo_data::{Error, Limits, Row, Tokenizer, read_json_rows, read_preferences, read_prompts, read_texts};
+use bpo_data::{Error, Limits, Row, Tokenizer, held_out, read_json_rows, read_preferences, read_prompts, read_texts};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -48,9 +48,26 @@ pub fn facts(args: &InspectArgs) -> Result<(Map<String, Value>, Option<Tokenized
         return Err(Failure::usage(format!("--row {}: there are rows 1 to {}", args.row, texts.len())));
     };
     let limits = limits(args, model);
+    facts.insert("split".into(), split(&texts, row, args.seed));
     facts.insert("fitting".into(), sample::fitting(&texts, &tokenizer, &limits)?);
     facts.insert("sample".into(), sample::facts(&texts[row], &tokenizer)?);
     Ok((facts, Some(Tokenized { tokenizer, texts, row })))
+}
+
+/// Which rows `bpo train` holds out, by their prompts' text: the same ones on every machine, in whatever order.
+fn split(texts: &[Text], row: usize, seed: u64) -> Value {
+    let is_held_out = |text: &Text| {
+        let prompt = text.prompt.as_ref()?;
+        Some(held_out(&prompt.text(), seed, bpo_train::HELD_OUT))
+    };
+    let sides: Vec<Option<bool>> = texts.iter().map(is_held_out).collect();
+    let count = |side| sides.iter().filter(|found| **found == Some(side)).count();
+    let shown = match sides[row] {
+        Some(true) => "held out",
+        Some(false) => "training",
+        None => "no prompt: never held out",
+    };
+    json!({"seed": seed, "training": count(false), "held_out": count(true), "shown_row": shown})
 }
 
 /// What was asked for, or else the context that the model was trained with.

@@ -41,6 +41,9 @@ pub struct InspectArgs {
     /// Longest prompt, in tokens
     #[arg(long, value_name = "N", requires = "model")]
     pub max_prompt_length: Option<usize>,
+    /// Seed of the recipe, which decides the rows of a data file that `bpo train` holds out where it has no references
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub seed: u64,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

@@ -2,7 +2,7 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, nearest::nearest};
 
 /// The settings `T` in `table`; `what` names the recipe in errors.
 ///
@@ -65,41 +65,4 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<&str>)> {
     // Known keys are every second piece between backquotes, on the same line.
     let known = rest.lines().next().unwrap_or_default().split('`').skip(1).step_by(2).collect();
     Some((key, known))
-}
-
-/// The known key that was probably meant.
-fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |candidate: &&str| edit_distance(key, candidate);
-    let best = known.iter().min_by_key(|candidate| distance(candidate))?;
-    (distance(best) <= key.chars().count().max(best.chars().count()) / 3).then_some(*best)
-}
-
-/// Characters inserted, deleted or replaced (Levenshtein 1966).
-fn edit_distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_levenshteins() {
-        for (a, b, d) in [("", "", 0), ("beta", "beta", 0), ("bta", "beta", 1), ("kitten", "sitting", 3), ("", "ab", 2)]
-        {
-            assert_eq!(edit_distance(a, b), d, "{a} {b}");
-            assert_eq!(edit_distance(b, a), d, "{b} {a}");
-        }
-    }
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The recipe of a run without one.
-const DEFAULT: &str = include_str!("../../../../recipes/story.toml");
+const DEFAULT: &str = include_str!("../../recipes/story.toml");
 
 /// Online preference optimisation: sample pairs, judge, step, refresh
 ///
@@ -82,6 +82,11 @@ impl RunArgs {
         self.file.as_deref().or(self.named.as_deref())
     }
 
+    /// What stands in for a recipe file.
+    pub fn default_recipe(&self) -> &'static str {
+        if sets_key(&self.sets(), causal::KEY) { causal::DEFAULT } else { DEFAULT }
+    }
+
     /// `--run-dir`, or `runs/NAME`, `default` being the name of a run without a recipe.
     pub fn folder(&self, default: &str) -> PathBuf {
         let name = self.recipe().and_then(Path::file_stem).map_or_else(|| default.into(), ToOwned::to_owned);
@@ -92,14 +97,10 @@ impl RunArgs {
 /// Runs the verb.
 pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    let (args, sets) = (&args.run, args.run.sets());
-    let default = if sets_key(&sets, causal::KEY) { causal::DEFAULT } else { DEFAULT };
-    let mut table = recipe::load(default, args.recipe(), &sets)?;
+    let args = &args.run;
+    let table = table(args, &progress)?;
     if table.contains_key(causal::KEY) {
         return causal::run(args, table, globals);
-    }
-    if args.recipe().is_none() && drop_foreign_references(&mut table, &sets, "prompts") {
-        progress.say("note: the built-in references belong to the built-in model and prompts, and are left out");
     }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
     recipe.validate()?;
@@ -129,6 +130,19 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     }
 }
 
+/// The recipe of a run, with what the command line changes in it.
+pub fn table(args: &RunArgs, progress: &Progress) -> Result<toml::Table, Failure> {
+    let sets = args.sets();
+    let default = args.default_recipe();
+    let mut table = recipe::load(default, args.recipe(), &sets)?;
+    let data = if table.contains_key(causal::KEY) { causal::KEY } else { "prompts" };
+    if args.recipe().is_none() && drop_foreign_references(&mut table, &sets, data) {
+        progress
+            .say(&format!("note: the built-in references belong to the built-in model and {data}, and are left out"));
+    }
+    Ok(table)
+}
+
 /// Takes the built-in references out of a table that has another model or other `data` (a key), and references
 /// that nobody asked for.
 pub fn drop_foreign_references(table: &mut toml::Table, sets: &[String], data: &str) -> bool {
@@ -148,7 +162,7 @@ fn sets_key(sets: &[String], key: &str) -> bool {
 }
 
 /// What the run reads.
-fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
+pub fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
     match &recipe.pairs {
@@ -168,7 +182,7 @@ fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
 }
 
 /// Preference pairs where there are such, else prompts.
-fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
+pub fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
     let pairs = match recipe.pairs.as_deref() {
         None => {
             let source =
@@ -185,7 +199,8 @@ fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
     Ok(TrainRows::Pairs(data::told(pairs, progress)))
 }
 
-fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -> Result<Inputs, Failure> {
+/// What the run works on, read and ready.
+pub fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -> Result<Inputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
     let rows = rows(recipe, progress)?;

@@ -57,9 +57,8 @@ impl Start {
         Ok(Self { dir, recipe, has_begun })
     }
 
-    /// Writes recipe and inputs down, once both are known to be good; a run that began with other inputs
-    /// is refused, one line for each.
-    pub fn settle(&self, inputs: &Identity) -> Result<(), Failure> {
+    /// Refuses other inputs than those that the run began with, one line for each.
+    pub fn compare(&self, inputs: &Identity) -> Result<(), Failure> {
         if self.has_begun {
             let path = self.dir.path().join(INPUTS);
             let bytes = self.dir.read(INPUTS)?.ok_or_else(|| missing(&path))?;
@@ -73,6 +72,13 @@ impl Start {
                 )));
             }
         }
+        Ok(())
+    }
+
+    /// Writes recipe and inputs down, once both are known to be good; a run that began with other inputs
+    /// is refused.
+    pub fn settle(&self, inputs: &Identity) -> Result<(), Failure> {
+        self.compare(inputs)?;
         let text = serde_json::to_string_pretty(&inputs.0).map_err(|error| Failure::new(Kind::Internal, error))?;
         self.dir.write(INPUTS, format!("{text}\n").as_bytes())?;
         self.dir.write(RECIPE, self.recipe.as_bytes())?;

@@ -10,7 +10,7 @@
 )]
 
 mod causal;
-#[path = "../../examples/golden/checks/mod.rs"]
+#[path = "../../examples/golden_loss/checks/mod.rs"]
 mod checks;
 mod chunked;
 mod closed_forms;

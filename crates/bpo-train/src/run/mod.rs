@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
 }
 
 /// The members before step 0: from the given adapters, or new ones with a seed each.
-fn members(recipe: &Recipe, base: &Decoder, adapters: Vec<Adapter>) -> Result<Ensemble, Error> {
+pub(crate) fn members(recipe: &Recipe, base: &Decoder, adapters: Vec<Adapter>) -> Result<Ensemble, Error> {
     let member = |policy| Member::new(policy, recipe.adamw());
     let given = adapters.len();
     if given > 0 && given != recipe.ensemble_size {

@@ -1,6 +1,6 @@
 //! Checks pair selection against golden files of schema `bpo-golden-pairs`.
 //!
-//! `cargo run --release -p bpo-sampler --example golden -- pair_selection.json`
+//! `cargo run --release -p bpo-sampler --example golden_sampler -- pair_selection.json`
 #![allow(missing_docs, clippy::print_stdout)]
 
 use std::process::ExitCode;

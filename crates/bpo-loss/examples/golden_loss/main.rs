@@ -1,4 +1,4 @@
-//! Holds the losses and log-probs against golden files: `cargo run --release -p bpo-loss --example golden -- FILE…`
+//! Holds the losses and log-probs against golden files: `cargo run --release -p bpo-loss --example golden_loss -- FILE…`
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod checks;

@@ -1,4 +1,4 @@
-//! Checks merges of LoRA adapters against golden files: `cargo run --release -p bpo-model --example golden -- FILE…`
+//! Checks merges of LoRA adapters against golden files: `cargo run --release -p bpo-model --example golden_model -- FILE…`
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! Checks the rules for chosen and rejected against golden files of schema `bpo-golden-annotation`.
 //!
-//! `cargo run --release -p bpo-annotate --example golden -- annotation.json`
+//! `cargo run --release -p bpo-annotate --example golden_annotate -- annotation.json`
 #![allow(missing_docs, clippy::print_stdout)]
 
 use std::process::ExitCode;

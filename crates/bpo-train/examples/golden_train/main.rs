@@ -1,5 +1,5 @@
 //! Checks golden files of the schemas that belong to bpo-train.
-//! `cargo run --release -p bpo-train --example golden -- FILE…`
+//! `cargo run --release -p bpo-train --example golden_train -- FILE…`
 #![allow(
     missing_docs,
     clippy::unwrap_used,

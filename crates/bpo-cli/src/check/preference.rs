@@ -1,0 +1,195 @@
+//! Recipes of `bpo train` on prompts or pairs.
+use std::path::Path;
+
+use bpo_annotate::{Annotator, Comparison, Verdict};
+use bpo_model::{DecoderConfig, SequenceClassifier};
+use bpo_train::{Footprint, Load, Pace, Prepared, Recipe, Rehearsal};
+use burn::tensor::{Device, FloatDType};
+use serde_json::{Map, Value, json};
+use toml::Table;
+
+use super::{CheckArgs, effective, resources};
+use crate::{
+    annotator,
+    args::Globals,
+    data,
+    failure::{Failure, Kind, warn},
+    progress::Progress,
+    recipe,
+    source::ModelSource,
+    train::{self, start::Start},
+};
+
+/// What is known about the run.
+pub fn facts(
+    args: &CheckArgs,
+    table: Table,
+    globals: &Globals,
+    progress: &Progress,
+) -> Result<Map<String, Value>, Failure> {
+    let settings: Recipe = recipe::parse(&table, "recipe")?;
+    settings.validate()?;
+    let device = globals.device()?;
+    let folder = args.run.folder("story");
+    let mut facts = Map::new();
+    facts.insert("kind".into(), "preference".into());
+    facts.insert("run_dir".into(), folder.display().to_string().into());
+    let start = begun(&folder, &settings)?;
+    facts.insert("run".into(), state(start.as_ref()).into());
+    let source: ModelSource = settings.model.parse().unwrap_or(ModelSource::Embedded);
+    let config = source.load_config()?;
+    let footprint = footprint(&settings, (&source, &config, &device), progress, &mut facts)?;
+    facts.insert("annotator".into(), annotator_facts(args, &settings, &device)?);
+    if let Some(start) = &start {
+        start.compare(&train::identity(&settings, globals)?)?;
+    }
+    let fits = resources::memory().is_none_or(|(_, free)| footprint.peak() < free);
+    if !args.quick && fits {
+        progress.say("loading the model and measuring its first step; --quick does without");
+        let rehearsal = Rehearsal::new(&settings, train::inputs(&settings, &device, &Progress::Quiet)?)?;
+        facts.insert("procedure".into(), json!(rehearsal.lines()));
+        facts.insert("trainable_parameters".into(), rehearsal.trainable().into());
+        facts.insert("time".into(), time(&rehearsal.pace(args.budget())?));
+    } else if !fits {
+        warn(
+            "the model is not loaded, since the run may not fit into the memory that is free; there is no estimate of time",
+        );
+    }
+    facts.insert("settings".into(), effective::keys(&settings, &args.run, args.run.default_recipe())?);
+    Ok(facts)
+}
+
+/// The folder's run, where there is one already.
+pub fn begun<R: serde::Serialize>(folder: &Path, recipe: &R) -> Result<Option<Start>, Failure> {
+    match std::fs::metadata(folder) {
+        Ok(found) if found.is_dir() && !folder.join("recipe.toml").exists() => Ok(None),
+        Ok(_) => Start::open(folder, recipe).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+/// In words.
+pub fn state(start: Option<&Start>) -> &'static str {
+    match start {
+        None => "new",
+        Some(start) if start.dir.is_finished() => "finished: it would be left alone",
+        Some(_) => "begun: it would be continued",
+    }
+}
+
+/// Reads the data and computes sizes; the weights are not read.
+fn footprint(
+    settings: &Recipe,
+    (source, config, device): (&ModelSource, &DecoderConfig, &Device),
+    progress: &Progress,
+    facts: &mut Map<String, Value>,
+) -> Result<Footprint, Failure> {
+    let tokenizer = source.load_matching_tokenizer(settings.tokenizer.as_deref().map(Path::new), config)?;
+    let rows = train::rows(settings, progress)?;
+    let references = data::references(settings.references.as_deref(), settings.bad_lines, progress)?;
+    let prepared = bpo_train::prepare(settings, &tokenizer, config.max_position_embeddings, rows, references)?;
+    let checkpoint = source.checkpoint()?;
+    if SequenceClassifier::is_in(&checkpoint) {
+        return Err(Failure::input(format!("{source} is a reward model, not a language model")));
+    }
+    let kept = settings.dtype.precision(&checkpoint, device).weights;
+    let weight_bytes = if kept == FloatDType::F32 { 4 } else { 2 };
+    let load = load(settings, &prepared, weight_bytes);
+    let footprint = Footprint::of(settings, config, checkpoint.parameters(), load);
+    let steps = settings.steps(prepared.train.len());
+    facts.insert(
+        "model".into(),
+        json!({
+            "path": source.to_string(),
+            "architecture": format!("{:?}", config.architecture).to_lowercase(),
+            "parameters": checkpoint.parameters(),
+            "stored": checkpoint.dtype(),
+            "kept": if weight_bytes == 4 { "float32" } else { "bfloat16" },
+        }),
+    );
+    facts.insert("data".into(), rows_facts(&prepared));
+    facts.insert("steps".into(), steps.into());
+    facts.insert("reference".into(), settings.reference_in_words(steps).into());
+    facts.insert("judged_responses".into(), judged(settings, steps).into());
+    facts.insert("memory".into(), memory(&footprint));
+    Ok(footprint)
+}
+
+/// The longest of everything that is trained on.
+fn load(settings: &Recipe, prepared: &Prepared, weight_bytes: usize) -> Load {
+    let prompts: Vec<usize> = prepared.train.iter().map(|prompt| prompt.ids.len()).collect();
+    let given = prepared.train.iter().flat_map(|prompt| &prompt.given).map(|sample| sample.tokens.len());
+    let completion = if settings.pairs.is_some() { mean(&given.collect::<Vec<_>>()) } else { settings.max_new_tokens };
+    Load { prompt: mean(&prompts), completion, weight_bytes }
+}
+
+/// A batch's length is nearer to the mean of its rows than to the longest.
+fn mean(lengths: &[usize]) -> usize {
+    lengths.iter().sum::<usize>().div_ceil(lengths.len().max(1))
+}
+
+fn judged(settings: &Recipe, steps: u64) -> u64 {
+    steps * (settings.prompts_per_step() * settings.judged_per_prompt()) as u64
+}
+
+fn rows_facts(prepared: &Prepared) -> Value {
+    let mut texts: Vec<&str> = prepared.train.iter().map(|prompt| prompt.text.as_str()).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    let longest = prepared.train.iter().map(|prompt| prompt.ids.len()).max();
+    json!({
+        "training": prepared.train.len(),
+        "held_out": prepared.eval.len(),
+        "duplicates": prepared.train.len() - texts.len(),
+        "longest_prompt": longest,
+        "notes": prepared.notes,
+    })
+}
+
+fn memory(footprint: &Footprint) -> Value {
+    let mut facts = json!(footprint);
+    facts["peak"] = footprint.peak().into();
+    if let Some((total, free)) = resources::memory() {
+        (facts["machine"], facts["free"]) = (total.into(), free.into());
+    }
+    facts
+}
+
+fn time(pace: &Pace) -> Value {
+    json!({
+        "total_s": pace.total(),
+        "step_s": pace.sample + pace.train,
+        "sample_s": pace.sample,
+        "train_s": pace.train,
+        "evaluation_s": pace.evaluate,
+        "evaluations": pace.evaluations,
+        "completion_tokens": pace.length,
+        "tokens_per_step": pace.tokens,
+        "sampling_measured": pace.sampled,
+    })
+}
+
+fn annotator_facts(args: &CheckArgs, settings: &Recipe, device: &Device) -> Result<Value, Failure> {
+    let mut annotator = annotator::build(&settings.annotator, device)?;
+    let answered = if args.ask { Some(ask(&mut annotator)?) } else { None };
+    Ok(json!({"name": annotator.name(), "asked": answered}))
+}
+
+/// One question with an obvious answer; the verdict in words.
+fn ask(annotator: &mut impl Annotator) -> Result<String, Failure> {
+    let question = Comparison {
+        prompt: "How was your day?".into(),
+        first: "It was wonderful, thank you for asking! How was yours?".into(),
+        second: "Bad.".into(),
+    };
+    let judged = annotator.compare(&[question])?;
+    match judged.first().map(|judged| &judged.verdict) {
+        Some(Verdict::First) => Ok("prefers the first of two".into()),
+        Some(Verdict::Second) => Ok("prefers the second of two".into()),
+        Some(Verdict::Tie) => Ok("a tie".into()),
+        Some(Verdict::Abstain(reason)) => {
+            Err(Failure::message(Kind::Annotator, format!("the annotator gave no verdict: {reason}")))
+        }
+        None => Err(Failure::message(Kind::Annotator, "the annotator gave no answer")),
+    }
+}

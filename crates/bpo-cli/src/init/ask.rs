@@ -1,0 +1,80 @@
+//! The questions of `bpo init`, on a terminal.
+use std::path::Path;
+
+use dialoguer::{Input, Select, theme::SimpleTheme};
+
+use super::{Procedure, Rows};
+use crate::{
+    annotator, embedded,
+    failure::{Failure, Kind},
+};
+
+/// The model's folder.
+pub fn model() -> Result<String, Failure> {
+    path("Model (a Hugging Face directory, or `embedded`)", Some(embedded::NAME))
+}
+
+/// What is trained on; the built-in prompts are for the built-in model.
+pub fn rows(model: &str) -> Result<Rows, Failure> {
+    let default = (model == embedded::NAME).then_some(embedded::NAME);
+    let kinds = ["prompts: responses are sampled and judged", "preference pairs: prompt, chosen, rejected"];
+    match select("What do you have?", &kinds)? {
+        0 => Ok(Rows::Prompts(path("File of prompts", default)?)),
+        _ => Ok(Rows::Pairs(path("File of pairs", default)?)),
+    }
+}
+
+/// The procedure for prompts.
+pub fn procedure() -> Result<Procedure, Failure> {
+    let kinds = [
+        "BPO: the reference is the behaviour policy, refreshed a few times",
+        "online DPO: the reference stays the model as it starts",
+        "offline DPO: all responses come from the model as it starts",
+    ];
+    Ok([Procedure::Bpo, Procedure::OnlineDpo, Procedure::OfflineDpo][select("Which procedure?", &kinds)?])
+}
+
+/// Reference texts, where there are such.
+pub fn references() -> Result<Option<String>, Failure> {
+    let file = Input::<String>::with_theme(&SimpleTheme)
+        .with_prompt("File of held-out prompts with reference texts (empty: an eighth of the prompts is held out)")
+        .allow_empty(true)
+        .validate_with(|file: &String| if file.is_empty() { Ok(()) } else { exists(file) })
+        .interact_text();
+    file.map(|file| Some(file).filter(|file| !file.is_empty())).map_err(failed)
+}
+
+/// Who prefers.
+pub fn annotator() -> Result<String, Failure> {
+    Input::<String>::with_theme(&SimpleTheme)
+        .with_prompt("Who prefers? (lexicon, FILE.txt, a reward model's folder, http://…/v1, a TOML table)")
+        .default("lexicon".into())
+        .validate_with(|text: &String| annotator::parse_flag(text).map(drop).map_err(|error| error.text()))
+        .interact_text()
+        .map_err(failed)
+}
+
+fn path(prompt: &str, default: Option<&str>) -> Result<String, Failure> {
+    let mut input =
+        Input::<String>::with_theme(&SimpleTheme).with_prompt(prompt).validate_with(|path: &String| exists(path));
+    if let Some(default) = default {
+        input = input.default(default.to_owned());
+    }
+    input.interact_text().map_err(failed)
+}
+
+fn exists(path: &str) -> Result<(), String> {
+    if path == embedded::NAME || Path::new(path).exists() { Ok(()) } else { Err(format!("{path} is not there")) }
+}
+
+fn select(prompt: &str, items: &[&str]) -> Result<usize, Failure> {
+    Select::with_theme(&SimpleTheme).with_prompt(prompt).items(items).default(0).interact().map_err(failed)
+}
+
+fn failed(error: dialoguer::Error) -> Failure {
+    let dialoguer::Error::IO(error) = error;
+    match error.kind() {
+        std::io::ErrorKind::Interrupted => Failure::message(Kind::Interrupted, "interrupted; nothing was written"),
+        _ => Failure::usage(format!("the terminal cannot be asked: {error}; give the answers as flags")),
+    }
+}

@@ -1,0 +1,94 @@
+//! What the model and the data are: sizes and lengths.
+use bpo_data::Prompt;
+use bpo_model::DecoderConfig;
+use bpo_train::{Recipe, TrainRows};
+use burn::tensor::FloatDType;
+
+use super::{Answers, Rows};
+use crate::{args::Globals, check, data, failure::Failure, recipe, source::ModelSource, train};
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The model's configuration.
+    pub config: DecoderConfig,
+    /// Numbers in its weights.
+    pub parameters: usize,
+    /// What they are stored as.
+    pub stored: String,
+    /// Bytes of each while they are frozen.
+    pub weight_bytes: usize,
+    /// The tokenizer has a chat template, and prompts are plain text.
+    pub wants_template: bool,
+    /// Tokens of each prompt that fits the context, sorted.
+    pub prompts: Vec<usize>,
+    /// Tokens of responses that came with the data, sorted.
+    pub completions: Vec<usize>,
+    /// Rows of reference texts.
+    pub references: usize,
+    /// Bytes of memory of this machine.
+    pub memory: Option<u64>,
+}
+
+/// Reads the model's configuration and all rows.
+pub fn at(answers: &Answers, globals: &Globals) -> Result<Found, Failure> {
+    let settings = settings(answers)?;
+    let source: ModelSource = settings.model.parse().unwrap_or(ModelSource::Embedded);
+    let config = source.load_config()?;
+    let checkpoint = source.checkpoint()?;
+    let tokenizer = source.load_matching_tokenizer(None, &config)?;
+    let progress = globals.progress();
+    let rows = train::rows(&settings, &progress)?;
+    let references = data::references(settings.references.as_deref(), settings.bad_lines, &progress)?;
+    let wants_template = tokenizer.has_chat_template() && has_text(&rows);
+    let wanted = Recipe { apply_chat_template: wants_template, ..settings };
+    let context = config.max_position_embeddings;
+    let texts: Vec<String> = references.iter().flatten().map(|row| row.text.clone()).collect();
+    let prepared = bpo_train::prepare(&wanted, &tokenizer, context, rows, None)?;
+    let mut prompts: Vec<usize> = prepared.train.iter().map(|prompt| prompt.ids.len()).collect();
+    let given = prepared.train.iter().flat_map(|prompt| &prompt.given).map(|sample| Ok(sample.tokens.len()));
+    let referred = texts.iter().map(|text| Ok(tokenizer.encode_completion(text, true)?.len()));
+    let mut completions = given.chain(referred).collect::<Result<Vec<usize>, Failure>>()?;
+    prompts.sort_unstable();
+    completions.sort_unstable();
+    let kept = settings_dtype(&wanted, &checkpoint, globals)?;
+    Ok(Found {
+        parameters: checkpoint.parameters(),
+        stored: checkpoint.dtype().unwrap_or_default(),
+        weight_bytes: if kept == FloatDType::F32 { 4 } else { 2 },
+        config,
+        wants_template,
+        prompts,
+        completions,
+        references: texts.len(),
+        memory: check::memory().map(|(total, _)| total),
+    })
+}
+
+fn settings_dtype(
+    settings: &Recipe,
+    checkpoint: &bpo_model::Checkpoint,
+    globals: &Globals,
+) -> Result<FloatDType, Failure> {
+    Ok(settings.dtype.precision(checkpoint, &globals.device()?).weights)
+}
+
+/// A recipe that reads what the answers name and lets every length pass.
+fn settings(answers: &Answers) -> Result<Recipe, Failure> {
+    let mut sets = vec![format!("model={}", answers.model), format!("annotator={}", super::write::annotator(answers)?)];
+    match &answers.rows {
+        Rows::Prompts(file) => sets.push(format!("prompts={file}")),
+        Rows::Pairs(file) => sets.push(format!("pairs={file}")),
+    }
+    sets.extend(answers.references.iter().map(|file| format!("references={file}")));
+    let settings: Recipe = recipe::parse(&recipe::load("", None, &sets)?, "bpo init")?;
+    Ok(Recipe { max_prompt_length: usize::MAX, max_new_tokens: 1, eval_size: 0, ..settings })
+}
+
+fn has_text(rows: &TrainRows) -> bool {
+    let is_text = |prompt: &Prompt| matches!(prompt, Prompt::Text(_));
+    match rows {
+        TrainRows::Prompts(rows) => rows.iter().any(|row| is_text(&row.prompt)),
+        TrainRows::Pairs(rows) => rows.iter().any(|row| is_text(&row.prompt)),
+    }
+}

@@ -1,0 +1,117 @@
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::bpo::{arg, bpo, file, fixture};
+
+/// The facts of a check that found nothing wrong.
+fn facts(args: &[&str]) -> Value {
+    bpo(&[&["check", "--json"], args].concat()).rows().remove(0)
+}
+
+#[test]
+fn the_default_run_is_told_with_its_reference_memory_and_time() {
+    let told = facts(&["--budget", "1"]);
+    assert_eq!((told["steps"].as_u64(), told["data"]["held_out"].as_u64()), (Some(150), Some(200)));
+    assert!(told["reference"].as_str().unwrap().ends_with("3 times, after steps 38, 75, 113"), "{told}");
+    assert!(told["procedure"][0].as_str().unwrap().contains("110592 trainable parameters"), "{told}");
+    assert!(told["memory"]["peak"].as_u64().unwrap() > 60 << 20, "{told}");
+    assert!(told["time"]["total_s"].as_f64().unwrap() > 1.0, "{told}");
+    assert_eq!(told["run"], "new");
+    assert!(!Path::new(told["run_dir"].as_str().unwrap()).join("recipe.toml").exists(), "nothing is written");
+}
+
+#[test]
+fn every_key_says_who_set_it() {
+    let (_dir, recipe) = file("r.toml", "beta = 0.2\nlora_dropout = 0.0\n");
+    let told = facts(&[arg(&recipe), "--quick", "--set", "seed=7", "--set", "annotator.kind=length"]);
+    let keys = &told["settings"];
+    for (key, from) in [("beta", "recipe"), ("seed", "--set"), ("annotator", "--set"), ("temperature", "default")] {
+        assert_eq!(keys[key]["from"], from, "{key}");
+    }
+    assert_eq!((&keys["beta"]["value"], &keys["seed"]["value"]), (&0.2.into(), &7.into()));
+    let text = bpo(&["check", "-q", arg(&recipe), "--quick"]).stdout;
+    assert!(text.contains("set by the recipe\n  beta = 0.2") && text.contains("defaults\n"), "{text}");
+}
+
+#[test]
+fn what_train_refuses_is_refused_with_the_same_words_and_code() {
+    let (_dir, prompts) = file("p.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":7}\n");
+    let prompts = format!("prompts={}", arg(&prompts));
+    let dir = tempfile::tempdir().unwrap();
+    for sets in [
+        &["bet=3"][..],
+        &["beta=-1"],
+        &["model=/nowhere"],
+        &["prompts=/nowhere.jsonl"],
+        &[prompts.as_str()],
+        &["annotator=/nowhere/lexicon.txt"],
+        &["adapter=/nowhere"],
+        &["lora_target_modules=[\"nothing\"]"],
+        &["max_new_tokens=256"],
+        &["apply_chat_template=true"],
+        &["annotator={kind='command', program=['true'], mode='compare'}", "missing_eos_penalty=1"],
+    ] {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let folder = dir.path().join("run");
+        let run = |verb: &str| bpo(&[&["-q", verb, "--run-dir", arg(&folder)], sets.as_slice()].concat());
+        let (train, check) = (run("train"), run("check"));
+        assert_ne!(train.code, 0, "{sets:?}");
+        let last = |text: &str| text.lines().rfind(|line| !line.starts_with("note:")).unwrap_or_default().to_owned();
+        assert_eq!((check.code, last(&check.stderr)), (train.code, last(&train.stderr)), "{sets:?}");
+        assert_eq!(check.stdout, "", "{sets:?}");
+    }
+}
+
+#[test]
+fn rows_that_would_be_left_out_are_counted_with_the_reason() {
+    let long = "word ".repeat(300);
+    let rows: String = (0..20).map(|i| format!("{{\"prompt\":\"A small owl {}\"}}\n", i % 18)).collect();
+    let (_dir, prompts) = file("p.jsonl", &format!("{rows}{{\"prompt\":\"{long}\"}}\n"));
+    let told = facts(&["--quick", "--set", &format!("prompts={}", arg(&prompts)), "--set", "eval_size=0"]);
+    let data = &told["data"];
+    assert_eq!((&data["training"], &data["duplicates"]), (&20.into(), &2.into()), "{data}");
+    assert!(data["notes"].to_string().contains("1 dropped (prompt too long: 1)"), "{data}");
+}
+
+#[test]
+fn a_run_that_has_begun_is_compared_with_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("run");
+    let sets = ["--set", "max_steps=1", "--set", "eval_size=0", "--set", "max_new_tokens=4"];
+    bpo(&[&["train", "--run-dir", arg(&folder)], &sets[..]].concat()).succeeded();
+    let check = |more: &[&str]| bpo(&[&["check", "--quick", "--run-dir", arg(&folder)], &sets[..], more].concat());
+    let run = check(&[]);
+    assert!(run.code == 0 && run.stdout.contains("finished: it would be left alone"), "{}{}", run.stdout, run.stderr);
+    check(&["--set", "beta=0.3"]).refused(2, &["beta: 0.1 there, 0.3 now"]);
+    let (_dir, file) = file("run", "");
+    bpo(&["check", "--quick", "--run-dir", arg(&file)]).refused(4, &["run"]);
+}
+
+#[test]
+fn an_annotator_is_asked_only_where_that_is_wanted() {
+    let silent = "annotator={kind='command', program=['false'], mode='compare'}";
+    let check = |more: &[&str]| bpo(&[&["check", "--quick", "--set", silent], more].concat());
+    check(&[]).succeeded();
+    let run = check(&["--ask"]);
+    assert_eq!(run.code, 5, "{}", run.stderr);
+    let told = facts(&["--quick", "--ask"]);
+    assert_eq!(told["annotator"]["asked"], "prefers the first of two", "{told}");
+}
+
+#[test]
+fn recipes_of_other_kinds_are_read_too() {
+    let told = facts(&["--set", "outcomes=embedded"]);
+    assert_eq!((&told["kind"], &told["texts"]), (&"causal".into(), &800.into()));
+    let (_dir, data) = file("d.jsonl", "{\"text\":\"A small owl.\"}\n");
+    let (_dir, recipe) = file("sft.toml", &format!("model = 'embedded'\ndata = '{}'\n", arg(&data)));
+    assert_eq!(facts(&[arg(&recipe)])["kind"], "sft");
+    bpo(&["check", arg(&recipe), "--set", "data=/nowhere"]).refused(3, &["/nowhere"]);
+}
+
+#[test]
+fn another_model_is_measured_too() {
+    let Some(model) = fixture("stories260K") else { return };
+    let told = facts(&["--budget", "1", "--set", &format!("model={}", arg(&model)), "--set", "max_new_tokens=8"]);
+    assert!(told["time"]["step_s"].as_f64().unwrap() > 0.0, "{told}");
+}
