@@ -1,3 +1,8 @@
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
 use super::bpo::{arg, bpo, file, json};
 
 #[test]
@@ -43,6 +48,29 @@ fn lengths_come_from_the_data() {
     let number = |key: &str| table[key].as_integer().unwrap();
     assert!(number("max_new_tokens") <= 16 && number("max_prompt_length") <= 16, "{table}");
     assert_eq!(table["reference"].as_str(), Some("initial"));
+}
+
+/// Through `script` of util-linux, which gives a program a terminal.
+#[test]
+fn on_a_terminal_it_asks_for_what_no_flag_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = dir.path().join("r.toml");
+    let command = format!("{} init --model embedded --out {}", env!("CARGO_BIN_EXE_bpo"), arg(&recipe));
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = script.spawn() else {
+        eprintln!("skipped: script is not installed");
+        return;
+    };
+    // Prompts (the first choice), the built-in ones; the second procedure; no references; the proposed annotator.
+    child.stdin.take().unwrap().write_all(b"\r\r\x1b[B\r\r\r").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let screen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{screen}");
+    assert!(screen.contains("preference pairs") && screen.contains("Procedure"), "{screen}");
+    let table: toml::Table = std::fs::read_to_string(&recipe).unwrap().parse().unwrap();
+    assert_eq!((table["prompts"].as_str(), table["reference"].as_str()), (Some("embedded"), Some("initial")));
+    assert_eq!((table["collection_phases"].as_str(), table["annotator"].as_str()), (Some("T"), Some("lexicon")));
 }
 
 #[test]

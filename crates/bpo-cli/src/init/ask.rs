@@ -18,7 +18,7 @@ pub fn model() -> Result<String, Failure> {
 pub fn rows(model: &str) -> Result<Rows, Failure> {
     let default = (model == embedded::NAME).then_some(embedded::NAME);
     let kinds = ["prompts: responses are sampled and judged", "preference pairs: prompt, chosen, rejected"];
-    match select("What do you have?", &kinds)? {
+    match select("You have", &kinds)? {
         0 => Ok(Rows::Prompts(path("File of prompts", default)?)),
         _ => Ok(Rows::Pairs(path("File of pairs", default)?)),
     }
@@ -31,7 +31,7 @@ pub fn procedure() -> Result<Procedure, Failure> {
         "online DPO: the reference stays the model as it starts",
         "offline DPO: all responses come from the model as it starts",
     ];
-    Ok([Procedure::Bpo, Procedure::OnlineDpo, Procedure::OfflineDpo][select("Which procedure?", &kinds)?])
+    Ok([Procedure::Bpo, Procedure::OnlineDpo, Procedure::OfflineDpo][select("Procedure", &kinds)?])
 }
 
 /// Reference texts, where there are such.
@@ -47,7 +47,7 @@ pub fn references() -> Result<Option<String>, Failure> {
 /// Who prefers.
 pub fn annotator() -> Result<String, Failure> {
     Input::<String>::with_theme(&SimpleTheme)
-        .with_prompt("Who prefers? (lexicon, FILE.txt, a reward model's folder, http://…/v1, a TOML table)")
+        .with_prompt("Who prefers (lexicon, FILE.txt, a reward model's folder, http://…/v1, a TOML table)")
         .default("lexicon".into())
         .validate_with(|text: &String| annotator::parse_flag(text).map(drop).map_err(|error| error.text()))
         .interact_text()

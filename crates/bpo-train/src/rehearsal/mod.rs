@@ -5,7 +5,7 @@ mod pace;
 pub use footprint::{Footprint, Load};
 pub use pace::Pace;
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use bpo_annotate::Annotator;
 use bpo_data::{PromptOrder, Tokenizer};
@@ -28,10 +28,10 @@ pub struct Rehearsal<'a> {
 }
 
 impl<'a> Rehearsal<'a> {
-    /// Checks what [`run`](crate::run) checks before its first step.
+    /// Checks what [`run`](fn@crate::run) checks before its first step.
     ///
     /// # Errors
-    /// As [`run`](crate::run).
+    /// As [`run`](fn@crate::run).
     pub fn new(recipe: &'a Recipe, inputs: Inputs) -> Result<Self, Error> {
         recipe.validate()?;
         let Inputs { base, adapters, tokenizer, rows, references, mut annotator, .. } = inputs;
@@ -49,22 +49,6 @@ impl<'a> Rehearsal<'a> {
         let trainable = ensemble.members.iter().map(|member| member.policy.parameters().count()).sum();
         let lines = prospect::describe(recipe, &schedule, total, trainable, slope);
         Ok(Self { recipe, base, tokenizer, ensemble, prompts, total, lines })
-    }
-
-    /// Steps of the run.
-    pub fn steps(&self) -> u64 {
-        self.total
-    }
-
-    /// What is trained on and evaluated on.
-    pub fn prepared(&self) -> &Prepared {
-        &self.prompts
-    }
-
-    /// Training prompts whose text another one before them has.
-    pub fn duplicates(&self) -> usize {
-        let different: HashSet<&str> = self.prompts.train.iter().map(|prompt| prompt.text.as_str()).collect();
-        self.prompts.train.len() - different.len()
     }
 
     /// What a run says when it begins: procedure and warnings.
