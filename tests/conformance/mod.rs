@@ -6,6 +6,7 @@
 mod curve;
 mod losses;
 mod models;
+mod precision;
 mod sampling;
 mod tiny;
 

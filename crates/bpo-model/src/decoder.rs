@@ -166,6 +166,11 @@ impl Decoder {
     /// Final hidden states, normalised, `[rows · time, hidden]`: what the head reads.
     pub fn hidden(&self, input: &Input) -> Tensor<2> {
         let mut x = self.embed(input);
+        // burn composes softmax and silu of other operations where there may be gradients. In 16 bits the last bit of one
+        // grows over the layers into all the rounding there is, and a policy would differ from itself as its reference.
+        if self.precision.activations != FloatDType::F32 {
+            x = x.autodiff();
+        }
         for layer in &self.layers {
             x = self.layer(layer, x, input);
         }
