@@ -70,7 +70,10 @@ fn on_a_terminal_it_asks_for_what_no_flag_says() {
     assert!(screen.contains("preference pairs") && screen.contains("Procedure"), "{screen}");
     let table: toml::Table = std::fs::read_to_string(&recipe).unwrap().parse().unwrap();
     assert_eq!((table["prompts"].as_str(), table["reference"].as_str()), (Some("embedded"), Some("initial")));
-    assert_eq!((table["collection_phases"].as_str(), table["annotator"].as_str()), (Some("T"), Some("lexicon")));
+    assert_eq!(
+        (table["collection_phases"].as_str(), table["annotator"]["kind"].as_str()),
+        (Some("T"), Some("lexicon"))
+    );
 }
 
 #[test]
