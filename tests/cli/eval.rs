@@ -70,15 +70,21 @@ fn saved_outputs_need_no_model_and_meet_by_their_prompts() {
             json!({"instruction": "p", "output": "a"}),
         ],
     );
-    let run = bpo(&["eval", "--outputs", arg(&ours), "--against-outputs", arg(&theirs), "--annotator", "length", "--json"]);
+    let run =
+        bpo(&["eval", "--outputs", arg(&ours), "--against-outputs", arg(&theirs), "--annotator", "length", "--json"]);
     let rows = run.rows();
-    let wins: Vec<_> = rows[..3].iter().map(|row| (row["prompt"].as_str().unwrap(), row["win"].as_f64().unwrap())).collect();
+    let wins: Vec<_> =
+        rows[..3].iter().map(|row| (row["prompt"].as_str().unwrap(), row["win"].as_f64().unwrap())).collect();
     assert_eq!(wins, [("p", 1.0), ("q", 0.0), ("r", 0.5)]);
     let totals = &rows[3]["totals"];
-    assert_eq!((&totals["win_rate"]["mean"], &totals["length"], &totals["kl"]), (&json!(0.5), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&totals["win_rate"]["mean"], &totals["length"], &totals["kl"]),
+        (&json!(0.5), &Value::Null, &Value::Null)
+    );
     assert!(run.stderr.contains("1 further responses") && run.stderr.contains("3 of 4 prompts"), "{}", run.stderr);
     let (_c, others) = saved("others.jsonl", &[json!({"prompt": "x", "completion": "y"})]);
-    bpo(&["eval", "--outputs", arg(&ours), "--against-outputs", arg(&others)]).refused(3, &["others.jsonl", "none of its 1"]);
+    bpo(&["eval", "--outputs", arg(&ours), "--against-outputs", arg(&others)])
+        .refused(3, &["others.jsonl", "none of its 1"]);
     let (_d, bare) = saved("bare.jsonl", &[json!({"completion": "y"})]);
     bpo(&["eval", "--outputs", arg(&bare)]).refused(3, &["bare.jsonl:1"]);
     for flags in [["--model", "embedded"], ["--adapter", "x"], ["--tokenizer", "x"], ["--against-adapter", "x"]] {
@@ -90,10 +96,12 @@ fn saved_outputs_need_no_model_and_meet_by_their_prompts() {
 fn a_judge_of_length_alone_wins_by_length_and_not_at_equal_lengths() {
     let rows = |extra: usize| -> Vec<Value> {
         // Of 60 pairs, ours is the longer text in 45.
-        let row = |i: usize| json!({"prompt": format!("p{i}"), "completion": "x".repeat(100 + extra * ((i * 37) % 60))});
+        let row =
+            |i: usize| json!({"prompt": format!("p{i}"), "completion": "x".repeat(100 + extra * ((i * 37) % 60))});
         (0..60).map(row).collect()
     };
-    let theirs: Vec<Value> = (0..60).map(|i| json!({"prompt": format!("p{i}"), "completion": "x".repeat(129)})).collect();
+    let theirs: Vec<Value> =
+        (0..60).map(|i| json!({"prompt": format!("p{i}"), "completion": "x".repeat(129)})).collect();
     let ((_a, ours), (_b, theirs)) = (saved("ours.jsonl", &rows(2)), saved("theirs.jsonl", &theirs));
     let args = ["eval", "--outputs", arg(&ours), "--against-outputs", arg(&theirs), "--annotator", "length", "--json"];
     let totals = bpo(&args).rows().pop().unwrap()["totals"].clone();
@@ -108,7 +116,10 @@ fn a_table_has_the_rows_and_the_totals_their_distributions() {
     let table = dir.path().join("rows.csv");
     let rows = eval(&["--csv", arg(&table), "--json"]).rows();
     let text = fs::read_to_string(&table).unwrap();
-    assert!(text.starts_with("prompt,response,reference,score,reference_win,against,against_score,win,length\n"), "{text}");
+    assert!(
+        text.starts_with("prompt,response,reference,score,reference_win,against,against_score,win,length\n"),
+        "{text}"
+    );
     assert!(text.contains(rows[0]["prompt"].as_str().unwrap().lines().next().unwrap()));
     let totals = &rows[3]["totals"];
     let bins = totals["score_distribution"]["histogram"].as_array().unwrap();
@@ -125,7 +136,8 @@ fn a_table_has_the_rows_and_the_totals_their_distributions() {
 fn the_judge_that_trained_the_adapter_is_told_apart_from_another() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    let sets = ["max_steps=1", "per_device_train_batch_size=2", "max_new_tokens=4", "eval_size=0", "collection_phases=1"];
+    let sets =
+        ["max_steps=1", "per_device_train_batch_size=2", "max_new_tokens=4", "eval_size=0", "collection_phases=1"];
     let sets = sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>();
     bpo(&[&["train", "--run-dir", arg(&run)], &sets[..]].concat()).succeeded();
     let adapter = run.join("adapter");
@@ -154,7 +166,8 @@ fn an_evaluation_that_is_killed_goes_on_and_asks_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (dir.path().join("one"), dir.path().join("other"));
     let args = |folder| {
-        let judged = ["eval", "--outputs", arg(&ours), "--against-outputs", arg(&theirs), "--annotator", &judge, "--json"];
+        let judged =
+            ["eval", "--outputs", arg(&ours), "--against-outputs", arg(&theirs), "--annotator", &judge, "--json"];
         [&judged[..], &["--run-dir", folder]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let run = |folder: &std::path::Path| {
@@ -166,7 +179,12 @@ fn an_evaluation_that_is_killed_goes_on_and_asks_nothing_twice() {
     let questions = server.asked().len();
     let interrupted = args(arg(&other));
     let mut child = command(&interrupted.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut child = child.env("NO_PROXY", "*").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = child
+        .env("NO_PROXY", "*")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let recorded = || bpo_store::JournalView::open(&other).map_or(0, |journal| journal.records().count());
     let began = std::time::Instant::now();
     while recorded() == 0 && child.try_wait().unwrap().is_none() {

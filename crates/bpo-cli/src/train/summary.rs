@@ -50,6 +50,9 @@ fn table(report: &Report, out: &mut Out) -> Result<(), Failure> {
     if let Some(wins) = &report.win_rate {
         row("win rate vs start, %", "50".into(), interval(wins, 100.0, 1))?;
     }
+    if let Some(wins) = &report.win_rate_length_controlled {
+        row("  at equal lengths, %", "50".into(), interval(wins, 100.0, 1))?;
+    }
     if let Some(kl) = report.kl {
         row("KL to start, nats", "0".into(), format!("{kl:.2}"))?;
     }

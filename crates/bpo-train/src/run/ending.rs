@@ -119,6 +119,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Report, Error> {
         let (dir, curve) = (self.dir, self.curve(&before, end, observer)?);
+        self.record_contrast(&before)?;
         let policy = self.state.ensemble.policy()?.policy;
         let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
         if self.state.ensemble.members.len() > 1 {

@@ -1,4 +1,5 @@
 //! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
+mod contrast;
 mod ending;
 mod gather;
 
