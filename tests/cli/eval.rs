@@ -165,19 +165,19 @@ fn an_evaluation_that_is_killed_goes_on_and_asks_nothing_twice() {
     let ((_a, ours), (_b, theirs)) = (saved("ours.jsonl", &rows(7)), saved("theirs.jsonl", &rows(11)));
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (dir.path().join("one"), dir.path().join("other"));
-    let args = |folder| {
+    let args = |folder: &std::path::Path| {
         let judged =
             ["eval", "--outputs", arg(&ours), "--against-outputs", arg(&theirs), "--annotator", &judge, "--json"];
-        [&judged[..], &["--run-dir", folder]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        [&judged[..], &["--run-dir", arg(folder)]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     let run = |folder: &std::path::Path| {
-        let args = args(arg(folder));
+        let args = args(folder);
         bpo_with(&[("NO_PROXY", "*")], &args.iter().map(String::as_str).collect::<Vec<_>>())
     };
     let whole = run(&one);
     whole.succeeded();
     let questions = server.asked().len();
-    let interrupted = args(arg(&other));
+    let interrupted = args(&other);
     let mut child = command(&interrupted.iter().map(String::as_str).collect::<Vec<_>>());
     let mut child = child
         .env("NO_PROXY", "*")

@@ -49,7 +49,6 @@ pub fn run(args: &RunArgs, mut table: Table, globals: &Globals) -> Result<(), Fa
     start.settle(&identity(&recipe, globals)?)?;
     let mut watch = Watch::new(progress, globals.device_name(), &folder);
     let outcome = bpo_train::causal(&recipe, inputs, &start.dir, &mut watch)?;
-    if let Outcome::Finished(report) = &outcome {}
     watch.finish();
     match outcome {
         Outcome::Finished(report) => {

@@ -18,7 +18,7 @@ use self::{
     print::{Csv, Found, Totals},
     recorded::{Recorded, Records},
     saved::Saved,
-    side::{Loader, Responses, Side},
+    side::{Loader, Responses},
 };
 use crate::{
     annotator,

@@ -156,7 +156,7 @@ impl EvalArgs {
 }
 
 /// Leaves the prompts that both have, and says how many those are if they are fewer.
-pub fn keep_common(ours: &mut Side<'_>, theirs: &mut Side<'_>, progress: &Progress) -> Result<(), Failure> {
+pub fn keep_common<'a>(ours: &mut Side<'a>, theirs: &mut Side<'a>, progress: &Progress) -> Result<(), Failure> {
     let ids = |side: &Side<'_>| -> HashSet<usize> { side.prompts.iter().map(|eval| eval.prompt.id).collect() };
     let (a, b, before) = (ids(ours), ids(theirs), ours.prompts.len());
     for side in [&mut *ours, &mut *theirs] {
