@@ -44,6 +44,10 @@ fn sizes_start_at_one_and_no_prompt_is_bad_input() {
     eval(&["--prompts", arg(&long)]).refused(3, &["no prompt is left"]);
 }
 
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
 /// Rows of saved responses.
 fn saved(name: &str, rows: &[Value]) -> (tempfile::TempDir, std::path::PathBuf) {
     file(name, &rows.iter().map(|row| format!("{row}\n")).collect::<String>())
@@ -115,12 +119,15 @@ fn a_table_has_the_rows_and_the_totals_their_distributions() {
     let dir = tempfile::tempdir().unwrap();
     let table = dir.path().join("rows.csv");
     let rows = eval(&["--csv", arg(&table), "--json"]).rows();
-    let text = fs::read_to_string(&table).unwrap();
-    assert!(
-        text.starts_with("prompt,response,reference,score,reference_win,against,against_score,win,length\n"),
-        "{text}"
-    );
-    assert!(text.contains(rows[0]["prompt"].as_str().unwrap().lines().next().unwrap()));
+    let mut reader = csv::Reader::from_path(&table).unwrap();
+    let columns = reader.headers().unwrap().iter().map(str::to_owned).collect::<Vec<_>>();
+    let named =
+        ["prompt", "response", "reference", "score", "reference_win", "against", "against_score", "win", "length"];
+    assert_eq!(columns, named);
+    for (record, row) in reader.records().map(Result::unwrap).zip(&rows[..3]) {
+        assert_eq!((&record[0], &record[1], &record[5]), (text(&row["prompt"]), text(&row["response"]), ""));
+        assert_eq!(record[3].parse::<f64>().ok(), row["score"].as_f64());
+    }
     let totals = &rows[3]["totals"];
     let bins = totals["score_distribution"]["histogram"].as_array().unwrap();
     assert_eq!(bins.iter().filter_map(Value::as_u64).sum::<u64>(), 3);
