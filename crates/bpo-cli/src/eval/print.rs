@@ -191,7 +191,7 @@ pub fn text(totals: &Totals, out: &mut Out) -> Result<(), Failure> {
             (Ok(interval), _) => format!("{:.4}  [{:.4}, {:.4}]", interval.mean, interval.low, interval.high),
             (_, Some(number)) if number.fract() != 0.0 => format!("{number:.4}"),
             _ if name == "annotator_trained_policy" => continue,
-            _ => value.to_string(),
+            _ => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
         };
         out.line(&format!("{name:<38}{text}"))?;
     }
