@@ -62,23 +62,22 @@ impl Live {
     }
 }
 
-/// An evaluation on one line.
+/// An evaluation on one line; the interval is that of the rate against the start.
 pub fn evaluation(point: &CurvePoint) -> String {
-    let rate = |name: &str, rate: Option<Interval>| {
-        let Interval { mean, low, high } = rate?;
-        Some(format!("{name} {:.1} % [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high))
-    };
-    let score = point.score.map(|score| format!("score {:.3}", score.mean));
+    let percent = |name: &str, rate: Option<Interval>| Some(format!("{name} {:.1} %", 100.0 * rate?.mean));
+    let against_start = point.win_rate.map(|Interval { mean, low, high }| {
+        format!("win rate {:.1} % [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
+    });
     let parts = [
-        rate("win rate against the start", point.win_rate),
-        rate("at equal lengths", point.win_rate_length_controlled),
-        rate("against the references", point.reference_win_rate),
-        score,
+        against_start,
+        percent("at equal lengths", point.win_rate_length_controlled),
+        percent("against references", point.reference_win_rate),
+        point.score.map(|score| format!("score {:.3}", score.mean)),
         point.kl.map(|kl| format!("KL {kl:.2}")),
         Some(format!("length {:.1}", point.length)),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!("evaluation after step {}: {}", point.step, parts.join(", "))
+    format!("step {}: {}", point.step, parts.join(", "))
 }
 
 /// Means of stretches of a curve, between its lowest and its highest.
