@@ -135,7 +135,7 @@ fn tokens_are_coloured_by_what_training_did_to_them() {
     let dir = tempfile::tempdir().unwrap();
     run(dir.path(), 4, 2);
     let page = report(dir.path(), &Characters);
-    assert!(!page.contains("log-ratio") && page.contains("class=\"s2\""));
+    assert!(!page.contains("nats · log-ratio") && page.contains("class=\"s2\""));
     let store = bpo_store::RunDir::open(dir.path()).unwrap();
     // Drawn at −1.25 nats a token; "fine" and its end were compared with the hostile text in steps 0 and 2.
     let length = HOSTILE.chars().count() + 1;
@@ -154,7 +154,7 @@ fn tokens_are_coloured_by_what_training_did_to_them() {
     let contrast = json!({"held_out": [[-1.0]], "pairs": [{"step": 0, "place": 0, "logps": [[-1.0], []]}]});
     store.journal().unwrap().append(4, "eval/contrast", contrast.to_string().as_bytes()).unwrap();
     drop(store);
-    assert!(!report(other.path(), &Characters).contains("log-ratio"));
+    assert!(!report(other.path(), &Characters).contains("nats · log-ratio"));
 }
 
 #[test]
