@@ -46,9 +46,6 @@ pub fn run(args: &RunArgs, table: Table, globals: &Globals) -> Result<(), Failur
     start.settle(&identity(&recipe, globals)?)?;
     let mut watch = Watch::new(progress, globals.device_name(), &folder);
     let outcome = bpo_train::causal(&recipe, inputs, &start.dir, &mut watch)?;
-    if let Outcome::Finished(report) = &outcome {
-        watch.evaluated(&report.curve);
-    }
     watch.finish();
     match outcome {
         Outcome::Finished(report) => {

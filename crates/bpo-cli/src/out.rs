@@ -21,6 +21,11 @@ impl Out {
         io::stdout().is_terminal()
     }
 
+    /// Columns of the terminal, if it is one.
+    pub fn columns(&self) -> Option<usize> {
+        self.is_terminal().then(|| usize::from(console::Term::stdout().size().1))
+    }
+
     /// Writes text and a line break.
     pub fn line(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.writer, "{text}").map_err(failed)

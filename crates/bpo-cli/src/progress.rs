@@ -14,6 +14,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 const ROOM: [usize; 2] = [60, 6];
 /// The message is the metrics, or whatever else the stage wants to show; it is cut at the terminal's edge.
 const BAR: &str = "{prefix:>10} {bar:24.dim} {pos}/{len} {rate} eta {eta} {wide_msg}";
+/// The same in a terminal too narrow for it: a bar that is folded is drawn again below itself.
+const SHORT_BAR: &str = "{prefix:>8} {bar:8.dim} {pos}/{len} eta {eta} {wide_msg}";
 
 /// How a command tells what it is doing.
 #[derive(Debug, Clone)]
@@ -98,7 +100,9 @@ impl Board {
 }
 
 fn bar(name: &str, total: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let is_narrow = usize::from(Term::stderr().size().1) < ROOM[0];
+    let style = ProgressStyle::with_template(if is_narrow { SHORT_BAR } else { BAR })
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
         // Writing to a string does not fail.
         let _ = write!(out, "{:.1}/s", state.per_sec());

@@ -116,9 +116,13 @@ fn held_out(record: &Record) -> Vec<Figure> {
     let wins = [
         quantity("reference_win_rate", "against the references", |now, _| now.reference_win_rate(), None),
         quantity("win_rate", "against the start", |now, start| now.win_rate(start), Some(0.5)),
+        // The summary has it; of a run without one it is not computed anew.
+        quantity("win_rate_length_controlled", "the start, equal lengths", |_, _| None, Some(0.5)),
     ];
     let scores = [quantity("score", "", |now, _| now.score(), None)];
     let kl = [quantity("kl", "", |now, _| now.kl, Some(0.0))];
+    let length = [quantity("length", "", |now, _| now.length(), None)];
+    let distinct = [quantity("distinct", "", |now, _| now.distinct(), None)];
     let lines = |quantities: &[Quantity], scale| -> Vec<Line> {
         quantities.iter().filter_map(|quantity| evaluated(record, quantity, scale)).collect()
     };
@@ -132,6 +136,12 @@ fn held_out(record: &Record) -> Vec<Figure> {
         named("win_rate", win_rate),
         named("held_out_score", panel(record, "Score on held-out prompts", lines(&scores, 1.0))),
         named("held_out_kl", panel(record, "KL to the start on held-out prompts, nats", lines(&kl, 1.0))),
+        named("held_out_length", panel(record, "Length on held-out prompts, tokens", lines(&length, 1.0))),
+        named(
+            "held_out_distinct",
+            panel(record, "Distinct responses on held-out prompts, %", lines(&distinct, 100.0))
+                .map(|panel| Panel { limits: Some([0.0, 100.0]), ..panel }),
+        ),
     ];
     figures.into_iter().flatten().collect()
 }

@@ -18,4 +18,4 @@ pub mod tensorboard;
 pub use error::Error;
 pub use figures::{Figure, figures};
 pub use page::page;
-pub use record::{Evaluation, Exchange, Phase, Record, Response, Texts};
+pub use record::{Evaluation, Exchange, Phase, Piece, Record, Response, Texts};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Drawn, Error, EvalPrompt, Interval, Observer, Stage, TrainPrompt, bootstrap_mean,
     collect::{self, Streams},
-    sequence_logps,
+    length_controlled_win_rate, sized_wins, token_logps,
 };
 
 /// What one policy did on the held-out prompts.
@@ -22,6 +22,18 @@ pub struct Evaluation {
     pub reference_wins: Option<Vec<Option<f64>>>,
     /// Estimate of KL(policy ‖ start), nats per response; only at temperature 1 without filters.
     pub kl: Option<f64>,
+    /// Log-probs of the responses' tokens under the start, nats, where `kl` is known: `[responses][tokens]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_logps: Option<Vec<Vec<f32>>>,
+}
+
+/// What an annotator said of one response to each prompt.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Judged {
+    /// As [`Evaluation::scores`].
+    pub scores: Option<Vec<Option<f64>>>,
+    /// As [`Evaluation::reference_wins`].
+    pub reference_wins: Option<Vec<Option<f64>>>,
 }
 
 impl Evaluation {
@@ -40,6 +52,13 @@ impl Evaluation {
     pub fn reference_win_rate(&self, seed: u64) -> Option<Interval> {
         let wins: Vec<f64> = self.reference_wins.iter().flatten().flatten().copied().collect();
         bootstrap_mean(&wins, seed)
+    }
+
+    /// [`Evaluation::reference_win_rate`] at equal lengths; `prompts` are those that were answered.
+    pub fn length_controlled_reference_win_rate(&self, prompts: &[EvalPrompt], seed: u64) -> Option<Interval> {
+        let wins = self.reference_wins.as_ref()?;
+        let references = prompts.iter().map(|eval| eval.reference.as_deref().unwrap_or_default());
+        length_controlled_win_rate(&sized_wins(wins, self.texts(), references), seed)
     }
 
     /// Mean response length in tokens.
@@ -89,76 +108,110 @@ impl Evaluator<'_> {
         annotator: &mut dyn Annotator,
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, Error> {
-        let prompts: Vec<&TrainPrompt> = self.prompts.iter().map(|eval| &eval.prompt).collect();
-        let streams = Streams { seed: self.seed, step: EVALUATION_STEP, slots: 1 };
-        let responses =
-            collect::sample(policy, self.tokenizer, &prompts, (&self.generate, streams), (Stage::Evaluate, observer))?;
-        let mut evaluation = Evaluation { responses, scores: None, reference_wins: None, kl: None };
-        let texts: Vec<&str> = evaluation.texts().collect();
-        let items: Vec<Item> =
-            prompts.iter().zip(&texts).map(|(prompt, text)| Item::new(prompt.text.as_str(), *text)).collect();
-        let scores = scores(annotator, &items)?;
-        let wins = self.reference_wins(&prompts, &texts, scores.as_deref(), annotator)?;
-        let ancestral = self.generate.sampling == bpo_sampler::Sampling::default() && self.generate.min_new_tokens == 0;
-        let kl = match start {
-            Some(start) if ancestral && !prompts.is_empty() => Some(self.kl(start, &prompts, &evaluation.responses)?),
+        let responses = self.respond(policy, observer)?;
+        let start_logps = match start {
+            Some(start) if self.estimates_kl() => Some(self.start_logps(start, &responses)?),
             _ => None,
         };
-        (evaluation.scores, evaluation.reference_wins, evaluation.kl) = (scores, wins, kl);
-        Ok(evaluation)
+        let texts: Vec<&str> =
+            responses.iter().filter_map(|drawn| Some(drawn.samples.first()?.text.as_str())).collect();
+        let Judged { scores, reference_wins } = judge(self.prompts, &texts, annotator)?;
+        let kl = start_logps.as_ref().map(|start| mean(&log_ratios(&responses, start)));
+        Ok(Evaluation { responses, scores, reference_wins, kl, start_logps })
     }
 
-    /// Wins over the references, `None` for a prompt without one; nothing when no prompt has any.
-    fn reference_wins(
-        &self,
-        prompts: &[&TrainPrompt],
-        texts: &[&str],
-        ours: Option<&[Option<f64>]>,
-        annotator: &mut dyn Annotator,
-    ) -> Result<Option<Vec<Option<f64>>>, Error> {
-        let with: Vec<usize> = (0..prompts.len()).filter(|&i| self.prompts[i].reference.is_some()).collect();
-        if with.is_empty() {
-            return Ok(None);
-        }
-        let references: Vec<&str> = self.prompts.iter().filter_map(|eval| eval.reference.as_deref()).collect();
-        let items: Vec<Item> =
-            with.iter().zip(&references).map(|(&i, text)| Item::new(prompts[i].text.as_str(), *text)).collect();
-        let won = match (ours, scores(annotator, &items)?) {
-            (Some(ours), Some(theirs)) => {
-                let ours: Vec<Option<f64>> = with.iter().map(|&i| ours[i]).collect();
-                wins_by_score(&ours, &theirs)
-            }
-            _ => {
-                let asked: Vec<&str> = with.iter().map(|&i| prompts[i].text.as_str()).collect();
-                let texts: Vec<&str> = with.iter().map(|&i| texts[i]).collect();
-                win_rate(annotator, &asked, &texts, &references)?
-            }
-        };
-        let mut wins = vec![None; prompts.len()];
-        for (&index, won) in with.iter().zip(won) {
-            wins[index] = won;
-        }
-        Ok(Some(wins))
+    /// One response to each prompt.
+    ///
+    /// # Errors
+    /// From sampling.
+    pub fn respond(&self, policy: &Decoder, observer: &mut dyn Observer) -> Result<Vec<Drawn>, Error> {
+        let prompts: Vec<&TrainPrompt> = self.prompts.iter().map(|eval| &eval.prompt).collect();
+        let streams = Streams { seed: self.seed, step: EVALUATION_STEP, slots: 1 };
+        collect::sample(policy, self.tokenizer, &prompts, (&self.generate, streams), (Stage::Evaluate, observer))
     }
 
-    fn kl(&self, start: &Decoder, prompts: &[&TrainPrompt], responses: &[Drawn]) -> Result<f64, Error> {
+    /// Whether log-ratios of responses estimate a KL: they do where tokens are drawn from the policy itself, which a
+    /// temperature or a filter changes.
+    pub fn estimates_kl(&self) -> bool {
+        let is_ancestral =
+            self.generate.sampling == bpo_sampler::Sampling::default() && self.generate.min_new_tokens == 0;
+        is_ancestral && !self.prompts.is_empty()
+    }
+
+    /// The log-probs of the tokens of `responses` under `start`, nats, `[responses][tokens]`.
+    ///
+    /// # Errors
+    /// From scoring.
+    pub fn start_logps(&self, start: &Decoder, responses: &[Drawn]) -> Result<Vec<Vec<f32>>, Error> {
         let (pad, batch) = (self.tokenizer.pad_id().unwrap_or(0), self.generate.batch_size);
-        let mut total = 0.0;
-        for (prompts, responses) in prompts.chunks(batch).zip(responses.chunks(batch)) {
+        let mut logps = Vec::with_capacity(responses.len());
+        for (prompts, responses) in self.prompts.chunks(batch).zip(responses.chunks(batch)) {
             let groups: Vec<Group<'_>> = prompts
                 .iter()
                 .zip(responses)
-                .map(|(prompt, drawn)| Group {
-                    prompt: &prompt.ids,
+                .map(|(eval, drawn)| Group {
+                    prompt: &eval.prompt.ids,
                     completions: drawn.samples.iter().map(|s| s.tokens.as_slice()).collect(),
                 })
                 .collect();
-            let scored = sequence_logps(start, &pack(start, &groups, pad)?)?;
-            let sampled = responses.iter().flat_map(|drawn| &drawn.samples);
-            total += sampled.zip(&scored.sums).map(|(s, &sum)| f64::from(s.logp() - sum)).sum::<f64>();
+            logps.extend(token_logps(start, &pack(start, &groups, pad)?)?);
         }
-        Ok(total / prompts.len() as f64)
+        Ok(logps)
     }
+}
+
+/// Σ log π − Σ log π_start of each response, nats; their mean estimates the KL.
+pub fn log_ratios(responses: &[Drawn], start_logps: &[Vec<f32>]) -> Vec<f64> {
+    let sum = |logps: &[f32]| logps.iter().map(|&logp| f64::from(logp)).sum::<f64>();
+    let samples = responses.iter().flat_map(|drawn| &drawn.samples);
+    samples.zip(start_logps).map(|(sample, start)| sum(&sample.logps) - sum(start)).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Scores of `texts`, one for each prompt, and their wins over the reference texts.
+///
+/// # Errors
+/// From the annotator.
+pub fn judge(prompts: &[EvalPrompt], texts: &[&str], annotator: &mut dyn Annotator) -> Result<Judged, Error> {
+    let items: Vec<Item> =
+        prompts.iter().zip(texts).map(|(eval, text)| Item::new(eval.prompt.text.as_str(), *text)).collect();
+    let scores = scores(annotator, &items)?;
+    let reference_wins = reference_wins(prompts, texts, scores.as_deref(), annotator)?;
+    Ok(Judged { scores, reference_wins })
+}
+
+/// Wins over the references, `None` for a prompt without one; nothing when no prompt has any.
+fn reference_wins(
+    prompts: &[EvalPrompt],
+    texts: &[&str],
+    ours: Option<&[Option<f64>]>,
+    annotator: &mut dyn Annotator,
+) -> Result<Option<Vec<Option<f64>>>, Error> {
+    let with: Vec<usize> = (0..prompts.len()).filter(|&i| prompts[i].reference.is_some()).collect();
+    if with.is_empty() {
+        return Ok(None);
+    }
+    let references: Vec<&str> = prompts.iter().filter_map(|eval| eval.reference.as_deref()).collect();
+    let asked: Vec<&str> = with.iter().map(|&i| prompts[i].prompt.text.as_str()).collect();
+    let items: Vec<Item> = asked.iter().zip(&references).map(|(prompt, text)| Item::new(*prompt, *text)).collect();
+    let won = match (ours, scores(annotator, &items)?) {
+        (Some(ours), Some(theirs)) => {
+            let ours: Vec<Option<f64>> = with.iter().map(|&i| ours[i]).collect();
+            wins_by_score(&ours, &theirs)
+        }
+        _ => {
+            let texts: Vec<&str> = with.iter().map(|&i| texts[i]).collect();
+            win_rate(annotator, &asked, &texts, &references)?
+        }
+    };
+    let mut wins = vec![None; prompts.len()];
+    for (&index, won) in with.iter().zip(won) {
+        wins[index] = won;
+    }
+    Ok(Some(wins))
 }
 
 /// Scores where the annotator has such; an abstention is `None`.
@@ -168,7 +221,7 @@ fn scores(annotator: &mut dyn Annotator, items: &[Item]) -> Result<Option<Vec<Op
 }
 
 /// Wins where both sides have been scored already: no text is asked about twice.
-pub(crate) fn wins_by_score(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Vec<Option<f64>> {
+pub fn wins_by_score(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Vec<Option<f64>> {
     let win = |(ours, theirs): (&Option<f64>, &Option<f64>)| win(&Verdict::of_scores((*ours)?, (*theirs)?));
     ours.iter().zip(theirs).map(win).collect()
 }

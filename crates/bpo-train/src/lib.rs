@@ -10,10 +10,12 @@ mod causal;
 mod choice;
 mod collect;
 mod dataset;
+mod diversity;
 mod ensemble;
 mod error;
 mod evaluate;
 mod export;
+mod length_controlled;
 mod numerics;
 mod observer;
 mod optimizer;
@@ -36,13 +38,15 @@ pub use causal::{CausalInputs, causal};
 pub use choice::Choice;
 pub use collect::{Drawn, Sample};
 pub use dataset::{EvalPrompt, HELD_OUT, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
+pub use diversity::Diversity;
 pub use error::Error;
-pub use evaluate::{Evaluation, Evaluator, win_rate};
+pub use evaluate::{Evaluation, Evaluator, Judged, judge, log_ratios, win_rate, wins_by_score};
+pub use length_controlled::{SizedWin, length_controlled_win_rate, sized_wins};
 pub use observer::{Interrupt, Observer, ShownPair, Silent, Stage};
 pub use optimizer::{AdamW, AdamWConfig, Gradients};
 pub use recipe::{
-    CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe,
-    Reference, SftRecipe,
+    CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, EvalStrategy, FDivergenceType, LrScheduler, OneOrMany,
+    Recipe, Reference, SftRecipe,
 };
 pub use rehearsal::{Footprint, Load, Pace, Rehearsal};
 pub use report::{CurvePoint, Report, SamplePair};

@@ -5,6 +5,8 @@ use std::sync::{
 
 use serde_json::{Map, Value};
 
+use crate::CurvePoint;
+
 /// A part of a step that lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -60,6 +62,11 @@ pub trait Observer {
     /// Step `step`, counted from 0, is about to train on pairs, of which this is the first.
     fn pair(&mut self, step: u64, pair: ShownPair<'_>) {
         let _ = (step, pair);
+    }
+    /// The policy was evaluated; unless it `is_new`, this is the record of an evaluation that was made before the run
+    /// was started again.
+    fn evaluated(&mut self, point: &CurvePoint, is_new: bool) {
+        let _ = (point, is_new);
     }
     /// Something worth a line.
     fn note(&mut self, line: &str);

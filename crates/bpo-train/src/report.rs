@@ -2,7 +2,9 @@
 use bpo_annotate::{Annotator, Statistics};
 use serde::Serialize;
 
-use crate::{Evaluation, Interval, state::Counters};
+use crate::{
+    EvalPrompt, Evaluation, Interval, bootstrap_mean, length_controlled_win_rate, sized_wins, state::Counters,
+};
 
 /// What the run came to.
 #[derive(Debug, Clone, Serialize)]
@@ -26,8 +28,12 @@ pub struct Report {
     pub scores: Option<[Interval; 2]>,
     /// Win rate against the reference texts before and after.
     pub reference_win_rate: Option<[Interval; 2]>,
+    /// Win rate against the reference texts at equal lengths, before and after.
+    pub reference_win_rate_length_controlled: Option<[Interval; 2]>,
     /// Win rate of the trained policy against the start; ties count half.
     pub win_rate: Option<Interval>,
+    /// The same at equal lengths: [`crate::length_controlled_win_rate`].
+    pub win_rate_length_controlled: Option<Interval>,
     /// KL(trained ‖ start), nats per response.
     pub kl: Option<f64>,
     /// Mean response length in tokens before and after.
@@ -65,7 +71,9 @@ impl Report {
             eval_prompts,
             scores: both(|point| point.score),
             reference_win_rate: both(|point| point.reference_win_rate),
+            reference_win_rate_length_controlled: both(|point| point.reference_win_rate_length_controlled),
             win_rate: last.and_then(|point| point.win_rate),
+            win_rate_length_controlled: last.and_then(|point| point.win_rate_length_controlled),
             kl: last.and_then(|point| point.kl),
             length: ends(|point| point.length),
             distinct: ends(|point| point.distinct),
@@ -85,8 +93,12 @@ pub struct CurvePoint {
     pub score: Option<Interval>,
     /// Win rate against the reference texts.
     pub reference_win_rate: Option<Interval>,
+    /// The same at equal lengths.
+    pub reference_win_rate_length_controlled: Option<Interval>,
     /// Win rate against the start; ties count half.
     pub win_rate: Option<Interval>,
+    /// The same at equal lengths: [`crate::length_controlled_win_rate`].
+    pub win_rate_length_controlled: Option<Interval>,
     /// KL(policy ‖ start), nats per response.
     pub kl: Option<f64>,
     /// Mean response length in tokens.
@@ -96,12 +108,24 @@ pub struct CurvePoint {
 }
 
 impl CurvePoint {
-    pub(crate) fn of(step: u64, evaluation: &Evaluation, win_rate: Option<Interval>, seed: u64) -> Self {
+    /// What `evaluation`, of the policy after `step` steps, came to on `prompts`; with its wins over the start, and how
+    /// long the start's texts were.
+    pub(crate) fn of(
+        step: u64,
+        evaluation: &Evaluation,
+        prompts: &[EvalPrompt],
+        over_start: Option<(&[Option<f64>], &Evaluation)>,
+        seed: u64,
+    ) -> Self {
+        let plain = |wins: &[Option<f64>]| bootstrap_mean(&wins.iter().flatten().copied().collect::<Vec<_>>(), seed);
+        let sized = |(wins, start): (&[Option<f64>], &Evaluation)| sized_wins(wins, evaluation.texts(), start.texts());
         Self {
             step,
             score: evaluation.mean_score(seed),
             reference_win_rate: evaluation.reference_win_rate(seed),
-            win_rate,
+            reference_win_rate_length_controlled: evaluation.length_controlled_reference_win_rate(prompts, seed),
+            win_rate: over_start.and_then(|(wins, _)| plain(wins)),
+            win_rate_length_controlled: over_start.and_then(|over| length_controlled_win_rate(&sized(over), seed)),
             kl: evaluation.kl,
             length: evaluation.mean_length(),
             distinct: evaluation.distinct(),

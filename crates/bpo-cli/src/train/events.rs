@@ -13,8 +13,6 @@ pub struct Events {
     folder: PathBuf,
     writer: Option<EventWriter>,
     has_failed: bool,
-    /// The last step that was written.
-    last: u64,
     phase: Option<u64>,
     /// The first pair of the step that is being done.
     pair: Option<String>,
@@ -24,7 +22,7 @@ impl Events {
     /// Of the run in `dir`. No file is begun before there is something to write.
     pub fn of(dir: &Path) -> Self {
         let folder = dir.join("tensorboard");
-        Self { folder, writer: None, has_failed: false, last: 0, phase: None, pair: None }
+        Self { folder, writer: None, has_failed: false, phase: None, pair: None }
     }
 
     /// A step is about to train on this pair among others.
@@ -42,34 +40,36 @@ impl Events {
     pub fn step(&mut self, step: u64, metrics: &Map<String, Value>) -> Result<(), Error> {
         let phase = metrics.get("phase").and_then(Value::as_u64);
         let pair = self.pair.take().filter(|_| self.phase != phase);
-        (self.phase, self.last) = (phase, step);
+        self.phase = phase;
         self.write(step, |writer, time| {
             writer.scalars(step, time, metrics)?;
             pair.map_or(Ok(()), |pair| writer.text(step, time, "pairs/first_of_phase", &pair))
         })
     }
 
-    /// The run is done: its evaluations.
+    /// The policy was evaluated. The record of an evaluation that another process made is written only where this one
+    /// has done the steps before it again: else it is in that process's file.
     ///
     /// # Errors
     /// As [`Events::step`].
-    pub fn evaluations(&mut self, curve: &[CurvePoint]) -> Result<(), Error> {
-        let first = self.last + 1;
-        for point in curve {
-            let mean = |interval: Option<bpo_train::Interval>| interval.map(|interval| interval.mean);
-            let values = [
-                ("eval/score", mean(point.score)),
-                ("eval/reference_win_rate", mean(point.reference_win_rate)),
-                ("eval/win_rate", mean(point.win_rate)),
-                ("eval/kl", point.kl),
-                ("eval/length", Some(point.length)),
-                ("eval/distinct", Some(point.distinct)),
-            ];
-            let known = values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
-            let metrics: Map<String, Value> = known.collect();
-            self.write(first.max(point.step), |writer, time| writer.scalars(point.step, time, &metrics))?;
+    pub fn evaluation(&mut self, point: &CurvePoint, is_new: bool) -> Result<(), Error> {
+        if !is_new && self.writer.is_none() {
+            return Ok(());
         }
-        Ok(())
+        let mean = |interval: Option<bpo_train::Interval>| interval.map(|interval| interval.mean);
+        let values = [
+            ("eval/score", mean(point.score)),
+            ("eval/reference_win_rate", mean(point.reference_win_rate)),
+            ("eval/reference_win_rate_length_controlled", mean(point.reference_win_rate_length_controlled)),
+            ("eval/win_rate", mean(point.win_rate)),
+            ("eval/win_rate_length_controlled", mean(point.win_rate_length_controlled)),
+            ("eval/kl", point.kl),
+            ("eval/length", Some(point.length)),
+            ("eval/distinct", Some(point.distinct)),
+        ];
+        let known = values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
+        let metrics: Map<String, Value> = known.collect();
+        self.write(point.step + 1, |writer, time| writer.scalars(point.step, time, &metrics))
     }
 
     /// Writes through the writer of this process, which is begun with `step` if need be.

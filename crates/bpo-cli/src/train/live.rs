@@ -1,5 +1,5 @@
 //! What a run looks like now, in a few lines: its curves so far and the last pair.
-use bpo_train::ShownPair;
+use bpo_train::{CurvePoint, Interval, ShownPair};
 use serde_json::{Map, Value};
 
 use crate::out::printable;
@@ -13,8 +13,8 @@ const SHOWN: [(&str, &str); 6] = [
     ("rewards/accuracies", "as judged"),
     ("collect/length", "length"),
 ];
-/// Lines of [`Live::lines`], at most.
-pub const LINES: usize = SHOWN.len() + 3;
+/// Lines of [`Live::lines`], at most: of metrics, of the win rate, of a pair.
+pub const LINES: usize = SHOWN.len() + 1 + 3;
 /// Characters of a curve.
 const WIDTH: usize = 40;
 /// Characters of a text; what the terminal is too narrow for is cut again where it is drawn.
@@ -25,6 +25,8 @@ const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 #[derive(Debug, Default)]
 pub struct Live {
     curves: [Vec<f64>; SHOWN.len()],
+    /// Against the start, by evaluation.
+    win_rates: Vec<f64>,
     pair: Option<[String; 3]>,
 }
 
@@ -41,12 +43,16 @@ impl Live {
         }
     }
 
-    /// One line per metric that the run has, and three of the pair.
+    /// The policy was evaluated.
+    pub fn evaluated(&mut self, point: &CurvePoint) {
+        self.win_rates.extend(point.win_rate.map(|rate| rate.mean));
+    }
+
+    /// One line per metric that the run has, one of its evaluations, and three of the pair.
     pub fn lines(&self) -> Vec<String> {
-        let known = self.curves.iter().zip(SHOWN);
-        let curve = |(curve, (_, name)): (&Vec<f64>, (&str, &str))| {
-            Some(format!("{name:>10} {:>9.4} {}", curve.last()?, sparkline(curve)))
-        };
+        let known = self.curves.iter().zip(SHOWN.map(|(_, name)| name)).chain([(&self.win_rates, "win rate")]);
+        let curve =
+            |(curve, name): (&Vec<f64>, &str)| Some(format!("{name:>10} {:>9.4} {}", curve.last()?, sparkline(curve)));
         let mut lines: Vec<String> = known.filter_map(curve).collect();
         let names = ["prompt", "chosen", "rejected"];
         for (text, name) in self.pair.iter().flatten().zip(names) {
@@ -54,6 +60,24 @@ impl Live {
         }
         lines
     }
+}
+
+/// An evaluation on one line; the interval is that of the rate against the start.
+pub fn evaluation(point: &CurvePoint) -> String {
+    let percent = |name: &str, rate: Option<Interval>| Some(format!("{name} {:.1} %", 100.0 * rate?.mean));
+    let against_start = point.win_rate.map(|Interval { mean, low, high }| {
+        format!("win rate {:.1} % [{:.1}, {:.1}]", 100.0 * mean, 100.0 * low, 100.0 * high)
+    });
+    let parts = [
+        against_start,
+        percent("at equal lengths", point.win_rate_length_controlled),
+        percent("against references", point.reference_win_rate),
+        point.score.map(|score| format!("score {:.3}", score.mean)),
+        point.kl.map(|kl| format!("KL {kl:.2}")),
+        Some(format!("length {:.1}", point.length)),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("step {}: {}", point.step, parts.join(", "))
 }
 
 /// Means of stretches of a curve, between its lowest and its highest.

@@ -117,7 +117,6 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
     let mut watch = watch::Watch::new(progress, globals.device_name(), &folder);
     match bpo_train::run(&recipe, inputs, &start.dir, &mut watch)? {
         Outcome::Finished(report) => {
-            watch.evaluated(&report.curve);
             watch.finish();
             summary::print(&report, &folder, &recipe, &mut out)?;
             report::at_the_end(&start.dir, &mut out)?;

@@ -8,8 +8,10 @@ use crate::{
     out::{Out, printable},
 };
 
-/// Width of text columns.
+/// Width of text columns, where the terminal has it.
 const WIDTH: usize = 92;
+/// Columns below which a terminal is taken to fold lines as it likes.
+const NARROWEST: usize = 40;
 
 /// Prints what the run came to.
 pub fn print(report: &Report, folder: &Path, recipe: &Recipe, out: &mut Out) -> Result<(), Failure> {
@@ -50,6 +52,9 @@ fn table(report: &Report, out: &mut Out) -> Result<(), Failure> {
     if let Some(wins) = &report.win_rate {
         row("win rate vs start, %", "50".into(), interval(wins, 100.0, 1))?;
     }
+    if let Some(wins) = &report.win_rate_length_controlled {
+        row("  at equal lengths, %", "50".into(), interval(wins, 100.0, 1))?;
+    }
     if let Some(kl) = report.kl {
         row("KL to start, nats", "0".into(), format!("{kl:.2}"))?;
     }
@@ -80,8 +85,9 @@ fn samples(report: &Report, out: &mut Out) -> Result<(), Failure> {
 fn wrapped(label: &str, text: &str, out: &mut Out) -> Result<(), Failure> {
     let mut line = format!("  {label:<13} ");
     let indent = line.chars().count();
+    let width = out.columns().filter(|columns| *columns >= NARROWEST).map_or(WIDTH, |columns| WIDTH.min(columns));
     for word in printable(text).split_whitespace() {
-        if line.chars().count() > indent && line.chars().count() + word.chars().count() >= WIDTH {
+        if line.chars().count() > indent && line.chars().count() + word.chars().count() >= width {
             out.line(line.trim_end())?;
             line = " ".repeat(indent);
         }

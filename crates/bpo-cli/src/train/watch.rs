@@ -61,11 +61,6 @@ impl Watch {
         self.stage.take().into_iter().chain(self.steps.take()).for_each(progress::Stage::finish);
         self.board.take().into_iter().for_each(Board::finish);
     }
-
-    /// The evaluations of a run that is done become events.
-    pub fn evaluated(&mut self, curve: &[CurvePoint]) {
-        told(self.events.as_mut().map_or(Ok(()), |events| events.evaluations(curve)));
-    }
 }
 
 /// Events are not worth failing for; their first failure is their last.
@@ -126,6 +121,14 @@ impl Observer for Watch {
     fn pair(&mut self, _: u64, pair: ShownPair<'_>) {
         self.live.pair(pair);
         self.events.iter_mut().for_each(|events| events.pair(pair));
+    }
+
+    fn evaluated(&mut self, point: &CurvePoint, is_new: bool) {
+        self.live.evaluated(point);
+        if point.step > 0 {
+            self.progress.say(&live::evaluation(point));
+        }
+        told(self.events.as_mut().map_or(Ok(()), |events| events.evaluation(point, is_new)));
     }
 
     fn note(&mut self, line: &str) {

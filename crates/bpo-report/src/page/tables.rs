@@ -51,11 +51,15 @@ fn rows(finished: &Value) -> Vec<(&'static str, String, String)> {
     };
     both("mean score", "scores", 1.0, 3);
     both("win rate against the references, %", "reference_win_rate", 100.0, 1);
+    both("the same at equal lengths, %", "reference_win_rate_length_controlled", 100.0, 1);
     both("response length, tokens", "length", 1.0, 1);
     both("distinct responses, %", "distinct", 100.0, 0);
     let one = |key: &str| finished.get(key).filter(|value| !value.is_null());
     if let Some(wins) = one("win_rate") {
         rows.push(("win rate against the start, %", "50".into(), estimate(wins, 100.0, 1)));
+    }
+    if let Some(wins) = one("win_rate_length_controlled") {
+        rows.push(("the same at equal lengths, %", "50".into(), estimate(wins, 100.0, 1)));
     }
     if let Some(kl) = one("kl") {
         rows.push(("KL to the start, nats", "0".into(), estimate(kl, 1.0, 2)));

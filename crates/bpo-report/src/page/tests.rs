@@ -131,6 +131,33 @@ fn a_tokenizer_that_is_gone_costs_the_colours_only() {
 }
 
 #[test]
+fn tokens_are_coloured_by_what_training_did_to_them() {
+    let dir = tempfile::tempdir().unwrap();
+    run(dir.path(), 4, 2);
+    let page = report(dir.path(), &Characters);
+    assert!(!page.contains("nats · log-ratio") && page.contains("class=\"s2\""));
+    let store = bpo_store::RunDir::open(dir.path()).unwrap();
+    // Drawn at −1.25 nats a token; "fine" and its end were compared with the hostile text in steps 0 and 2.
+    let length = HOSTILE.chars().count() + 1;
+    let pair = |step| json!({"step": step, "place": 0, "logps": [vec![-3.25; 5], vec![-1.0; length]]});
+    let contrast = json!({"held_out": [vec![-1.25; length]], "pairs": [pair(0), pair(2)]});
+    store.journal().unwrap().append(4, "eval/contrast", contrast.to_string().as_bytes()).unwrap();
+    drop(store);
+    let page = report(dir.path(), &Characters);
+    assert_eq!(page.matches("<span class=\"d4\" title=\"-1.25, -2.00\">").count(), 2 * 4, "fine, twice");
+    assert!(page.contains("<span class=\"u2\" title=\"-1.25, +0.25\">") && page.contains("log-ratio -10.00 nats"));
+    assert!(page.contains("<span class=\"d0\" title=\"-1.25, +0.00\">"), "the start's response is as likely as it was");
+    // Numbers of another length are those of other tokens.
+    let other = tempfile::tempdir().unwrap();
+    run(other.path(), 4, 2);
+    let store = bpo_store::RunDir::open(other.path()).unwrap();
+    let contrast = json!({"held_out": [[-1.0]], "pairs": [{"step": 0, "place": 0, "logps": [[-1.0], []]}]});
+    store.journal().unwrap().append(4, "eval/contrast", contrast.to_string().as_bytes()).unwrap();
+    drop(store);
+    assert!(!report(other.path(), &Characters).contains("nats · log-ratio"));
+}
+
+#[test]
 fn a_run_that_has_just_begun_has_a_page() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Record::read(dir.path(), &Gone).unwrap_err().to_string().contains("recipe.toml"));

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::Error;
 
 pub use phases::Phase;
-pub use texts::{Exchange, Response, Texts};
+pub use texts::{Exchange, Piece, Response, Texts};
 
 /// Sample pairs from training, at most; each of another part of the run.
 const PAIRS: usize = 8;
@@ -85,6 +85,26 @@ pub struct Evaluation {
     reference_wins: Option<Vec<Option<f64>>>,
     /// KL to the start, nats per response.
     pub kl: Option<f64>,
+    start_logps: Option<Vec<Vec<f32>>>,
+}
+
+/// Log-probs of tokens under the trained policy, which the last step of a run leaves.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Contrast {
+    held_out: Vec<Vec<f32>>,
+    pairs: Vec<JudgedPair>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct JudgedPair {
+    step: u64,
+    place: usize,
+    logps: Vec<Vec<f32>>,
+}
+
+/// log π − log π_reference, token by token.
+fn log_ratios(policy: &[f32], reference: &[f32]) -> Option<Vec<f32>> {
+    (policy.len() == reference.len()).then(|| policy.iter().zip(reference).map(|(p, r)| p - r).collect())
 }
 
 impl Evaluation {
@@ -96,6 +116,23 @@ impl Evaluation {
     /// Mean score.
     pub fn score(&self) -> Option<f64> {
         mean(self.scores.iter().flatten().flatten())
+    }
+
+    /// Mean length of the responses in tokens.
+    pub fn length(&self) -> Option<f64> {
+        let lengths: Vec<f64> = self.samples().map(|sample| sample.tokens.len() as f64).collect();
+        mean(lengths.iter())
+    }
+
+    /// Share of different responses.
+    pub fn distinct(&self) -> Option<f64> {
+        let texts: std::collections::HashSet<&str> = self.samples().map(|sample| sample.text.as_str()).collect();
+        let count = self.samples().count();
+        (count > 0).then(|| texts.len() as f64 / count as f64)
+    }
+
+    fn samples(&self) -> impl Iterator<Item = &Sample> {
+        self.responses.iter().flat_map(|drawn| &drawn.samples)
     }
 
     /// Share of prompts on which it has the higher score than `start`; ties count half.
@@ -129,10 +166,12 @@ impl Record {
         let journal = JournalView::open(dir)?;
         // Records of texts with outcomes have another form, and no pairs.
         let has_pairs = !table.contains_key("outcomes");
-        let (phases, boundaries) = phases::phases(&metrics, has_pairs.then_some(&journal), PAIRS, texts)?;
+        let contrast = contrast(&journal)?;
+        let judged = has_pairs.then_some((&journal, contrast.pairs.as_slice()));
+        let (phases, boundaries) = phases::phases(&metrics, judged, PAIRS, texts)?;
         let finished: Option<Value> = json(dir, "finished.json")?;
         let evaluations = evaluations(&journal)?;
-        let held_out = held_out(&evaluations, finished.as_ref(), texts);
+        let held_out = held_out(&evaluations, &contrast.held_out, finished.as_ref(), texts);
         let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         Ok(Self {
             name: name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned(),
@@ -218,18 +257,34 @@ fn evaluations(journal: &JournalView) -> Result<Vec<(u64, Evaluation)>, Error> {
     Ok(evaluations)
 }
 
+/// What the end of a run left; of one that has not ended, nothing.
+fn contrast(journal: &JournalView) -> Result<Contrast, Error> {
+    let step = journal.records().find(|(_, kind)| *kind == "eval/contrast").map(|(step, _)| step);
+    Ok(step.map_or(Ok(None), |step| recorded(journal, step, "eval/contrast"))?.unwrap_or_default())
+}
+
 /// The first held-out prompts, under the first policy and the last one that was evaluated.
-fn held_out(evaluations: &[(u64, Evaluation)], finished: Option<&Value>, texts: &dyn Texts) -> Vec<Exchange> {
+fn held_out(
+    evaluations: &[(u64, Evaluation)],
+    trained: &[Vec<f32>],
+    finished: Option<&Value>,
+    texts: &dyn Texts,
+) -> Vec<Exchange> {
     let [(_, before), .., (step, after)] = evaluations else { return Vec::new() };
     let prompt = |index: usize| finished?.get("samples")?.get(index)?.get("prompt")?.as_str().map(str::to_owned);
-    let response = |title: String, evaluation: &Evaluation, index: usize| {
-        let sample = evaluation.responses.get(index)?.samples.first()?;
+    let sample = |evaluation: &'_ Evaluation, index: usize| evaluation.responses.get(index)?.samples.first().cloned();
+    let response = |title: String, evaluation: &Evaluation, index: usize, ratios: Option<Vec<f32>>| {
         let score = evaluation.scores.as_ref().and_then(|scores| scores.get(index).copied().flatten());
-        Some(Response::of(title, sample, score, texts))
+        Some(Response::of(title, &sample(evaluation, index)?, score, ratios, texts))
     };
+    // The first was drawn by the start, the other by the policy: each has the other's log-probs beside its own.
+    let of_before = |index: usize| log_ratios(trained.get(index)?, &sample(before, index)?.logps);
+    let of_after = |index: usize| log_ratios(&sample(after, index)?.logps, after.start_logps.as_ref()?.get(index)?);
     let exchange = |index: usize| {
-        let responses =
-            [response("before".into(), before, index)?, response(format!("after {step} steps"), after, index)?];
+        let responses = [
+            response("before".into(), before, index, of_before(index))?,
+            response(format!("after {step} steps"), after, index, of_after(index))?,
+        ];
         let title = format!("Held-out prompt {}", index + 1);
         Some(Exchange { title, prompt: prompt(index), responses, verdict: None })
     };

@@ -3,7 +3,7 @@ use bpo_annotate::Verdict;
 use bpo_store::JournalView;
 use serde_json::{Map, Value};
 
-use super::{Choice, Drawn, Exchange, Response, Texts, recorded};
+use super::{Choice, Drawn, Exchange, JudgedPair, Response, Texts, log_ratios, recorded};
 use crate::Error;
 
 /// A phase of data collection, or several neighbours.
@@ -36,7 +36,7 @@ impl Phase {
 /// At most `most` phases, neighbours being put together, and where each of all phases begins.
 pub(super) fn phases(
     metrics: &[Map<String, Value>],
-    journal: Option<&JournalView>,
+    judged: Option<(&JournalView, &[JudgedPair])>,
     most: usize,
     texts: &dyn Texts,
 ) -> Result<(Vec<Phase>, Vec<f64>), Error> {
@@ -60,8 +60,8 @@ pub(super) fn phases(
             means: means(&lines),
             ..Phase::default()
         };
-        if let Some(journal) = journal {
-            phase.judged(journal, texts)?;
+        if let Some((journal, trained)) = judged {
+            phase.judged(journal, trained, texts)?;
         }
         phases.push(phase);
     }
@@ -81,7 +81,7 @@ fn means(lines: &[&Map<String, Value>]) -> std::collections::BTreeMap<String, f6
 
 impl Phase {
     /// Reads the phase's verdicts, and its first pair that can be shown.
-    fn judged(&mut self, journal: &JournalView, texts: &dyn Texts) -> Result<(), Error> {
+    fn judged(&mut self, journal: &JournalView, trained: &[JudgedPair], texts: &dyn Texts) -> Result<(), Error> {
         for step in self.steps[0].saturating_sub(1)..self.steps[1] {
             let mut choices: Vec<Choice> = Vec::new();
             for part in 0.. {
@@ -94,7 +94,11 @@ impl Phase {
             choices.iter().for_each(|choice| self.count(choice));
             if self.pair.is_none() && choices.iter().any(is_decided) {
                 let drawn = recorded::<Vec<Drawn>>(journal, step, "sampled")?.unwrap_or_default();
-                self.pair = drawn.iter().zip(&choices).find_map(|(drawn, choice)| pair(step, drawn, choice, texts));
+                let mut judged = drawn.iter().zip(&choices).enumerate();
+                self.pair = judged.find_map(|(place, (drawn, choice))| {
+                    let trained = trained.iter().find(|pair| (pair.step, pair.place) == (step, place));
+                    pair(step, (drawn, choice), trained, texts)
+                });
             }
         }
         Ok(())
@@ -120,7 +124,12 @@ fn is_decided(choice: &Choice) -> bool {
     matches!(choice.verdict, Verdict::First | Verdict::Second)
 }
 
-fn pair(step: u64, drawn: &Drawn, choice: &Choice, texts: &dyn Texts) -> Option<Exchange> {
+fn pair(
+    step: u64,
+    (drawn, choice): (&Drawn, &Choice),
+    trained: Option<&JudgedPair>,
+    texts: &dyn Texts,
+) -> Option<Exchange> {
     let order = match choice.verdict {
         Verdict::First => [0, 1],
         Verdict::Second => [1, 0],
@@ -128,7 +137,8 @@ fn pair(step: u64, drawn: &Drawn, choice: &Choice, texts: &dyn Texts) -> Option<
     };
     let response = |title: &str, place: usize| {
         let sample = drawn.samples.get(choice.pair[place])?;
-        Some(Response::of(title.to_owned(), sample, choice.scores()[place], texts))
+        let ratios = trained.and_then(|trained| log_ratios(trained.logps.get(place)?, &sample.logps));
+        Some(Response::of(title.to_owned(), sample, choice.scores()[place], ratios, texts))
     };
     Some(Exchange {
         title: format!("Step {}", step + 1),

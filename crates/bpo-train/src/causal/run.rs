@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     CausalEstimator, CausalForm, CausalRecipe, CurvePoint, Error, EvalPrompt, Evaluation, Evaluator, LearningRate,
-    Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable, bootstrap_mean,
+    Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable,
     evaluate::{pack, win_rate, wins_by_score},
     export::export,
     state::State,
@@ -150,7 +150,11 @@ impl<'a> Run<'a> {
 
     /// All that is left: the steps between two evaluations.
     fn complete(&mut self, dir: &RunDir, observer: &mut dyn Observer) -> Result<Report, Error> {
+        let is_new = !self.journal.contains(0, "eval/start");
         let before = self.evaluation(0, "eval/start", observer)?;
+        if !self.eval.is_empty() {
+            observer.evaluated(&CurvePoint::of(0, &before, &self.eval, None, self.recipe.seed), is_new);
+        }
         while self.state.step < self.total {
             if observer.interrupted() {
                 return Err(Error::Interrupted);
@@ -162,8 +166,13 @@ impl<'a> Run<'a> {
                 self.state.save(&mut self.checkpoints)?;
             }
         }
+        let is_new = !self.journal.contains(self.total, "eval/end");
         let after = self.evaluation(self.total, "eval/end", observer)?;
-        self.finish(dir, before, after)
+        let report = self.finish(dir, before, after)?;
+        if !self.eval.is_empty() {
+            report.curve.last().into_iter().for_each(|point| observer.evaluated(point, is_new));
+        }
+        Ok(report)
     }
 
     /// One step up the estimated value: the next texts, with `dr` samples of their prompts, one update.
@@ -226,8 +235,10 @@ impl<'a> Run<'a> {
             (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
             _ => self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &new, &old))?,
         };
-        let wins = bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), seed);
-        let curve = vec![CurvePoint::of(0, &before, None, seed), CurvePoint::of(self.total, &after, wins, seed)];
+        let curve = vec![
+            CurvePoint::of(0, &before, &self.eval, None, seed),
+            CurvePoint::of(self.total, &after, &self.eval, Some((&wins, &before)), seed),
+        ];
         let samples = SamplePair::first(&prompts, &before, &after);
         let report = Report::of(&self.state.counters, &self.annotator, self.eval.len(), curve, samples, output);
         let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;

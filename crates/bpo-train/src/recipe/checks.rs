@@ -2,7 +2,7 @@
 use bpo_model::AdapterMerge;
 use bpo_sampler::PairSelection;
 
-use super::{FDivergenceType, Recipe, Reference};
+use super::{EvalStrategy, FDivergenceType, Recipe, Reference};
 use crate::Error;
 
 impl Recipe {
@@ -173,6 +173,12 @@ impl Recipe {
             ("missing_eos_penalty", self.missing_eos_penalty.is_some(), judges, "completions that are judged"),
             ("ties", self.ties != default.ties, judges, "completions that are judged"),
             ("temperature", self.temperature != default.temperature, samples, "no pairs"),
+            (
+                "eval_steps",
+                self.eval_steps != default.eval_steps,
+                self.eval_strategy == EvalStrategy::Steps,
+                "eval_strategy = \"steps\"",
+            ),
         ];
         match keys.into_iter().find(|(_, is_set, is_read, _)| *is_set && !is_read) {
             Some((key, _, _, needs)) => Err(Error::Recipe(format!("{key} has no effect: it needs {needs}"))),

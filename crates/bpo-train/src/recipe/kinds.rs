@@ -37,6 +37,19 @@ impl Serialize for CollectionPhases {
     }
 }
 
+/// When the policy is evaluated between the start and the end, which always are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvalStrategy {
+    /// Not at all.
+    No,
+    /// Every `eval_steps` steps, where that is not 0.
+    #[default]
+    Steps,
+    /// Wherever a phase of data collection begins.
+    Phase,
+}
+
 /// What the policy is measured against in the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {

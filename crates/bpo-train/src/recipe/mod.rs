@@ -5,7 +5,7 @@ mod kinds;
 mod sft;
 
 pub use causal::{CausalEstimator, CausalForm, CausalRecipe};
-pub use kinds::{CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Reference};
+pub use kinds::{CollectionPhases, EvalStrategy, FDivergenceType, LrScheduler, OneOrMany, Reference};
 pub use sft::SftRecipe;
 
 use bpo_annotate::{AnnotatorConfig, TieRule};
@@ -172,7 +172,9 @@ pub struct Recipe {
     pub per_device_eval_batch_size: usize,
     /// Temperature of evaluation; 0 is greedy.
     pub eval_temperature: f64,
-    /// Steps between evaluations; 0 for only the first and the last.
+    /// `no`, `steps` or `phase`: when the policy is evaluated between the start and the end.
+    pub eval_strategy: EvalStrategy,
+    /// `steps`: steps between evaluations; 0 for only the first and the last.
     pub eval_steps: u64,
 }
 
@@ -246,6 +248,7 @@ impl Default for Recipe {
             eval_size: 64,
             per_device_eval_batch_size: 32,
             eval_temperature: 1.0,
+            eval_strategy: EvalStrategy::default(),
             eval_steps: 0,
         }
     }

@@ -3,10 +3,15 @@ use bpo_sampler::GenerateConfig;
 
 use super::{Run, gather::traced};
 use crate::{
-    CurvePoint, Error, Evaluation, Evaluator, Interval, Observer, Report, SamplePair, TrainPrompt, bootstrap_mean,
+    CurvePoint, Error, EvalStrategy, Evaluation, Evaluator, Observer, Report, SamplePair, TrainPrompt,
     evaluate::{win_rate, wins_by_score},
     export::export,
 };
+
+/// What the journal calls evaluations: before the first step, after the last one, and those between them.
+const START: &str = "eval/start";
+const END: &str = "eval/end";
+const BETWEEN: &str = "eval/between";
 
 impl Run<'_> {
     pub(super) fn generate_config(&self, temperature: f64) -> GenerateConfig {
@@ -22,16 +27,42 @@ impl Run<'_> {
 
     /// Whether the policy is evaluated after `step` steps, between start and end.
     pub(super) fn is_evaluated(&self, step: u64) -> bool {
-        let every = self.recipe.eval_steps;
-        every > 0 && step > 0 && step < self.total && step.is_multiple_of(every)
+        let is_due = match self.recipe.eval_strategy {
+            EvalStrategy::No => false,
+            EvalStrategy::Steps => self.recipe.eval_steps > 0 && step.is_multiple_of(self.recipe.eval_steps),
+            EvalStrategy::Phase => self.schedule.due(step),
+        };
+        is_due && step > 0 && step < self.total
     }
 
-    pub(super) fn evaluation(
+    /// The evaluation of the start, told to the observer.
+    pub(super) fn first_evaluation(&mut self, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
+        let is_new = !self.journal.contains(0, START);
+        let start = self.evaluation(0, START, observer)?;
+        if !self.eval.is_empty() {
+            observer.evaluated(&CurvePoint::of(0, &start, &self.eval, None, self.recipe.seed), is_new);
+        }
+        Ok(start)
+    }
+
+    /// The evaluation after the steps that are done, and its place on the curve, told to the observer.
+    pub(super) fn next_evaluation(
         &mut self,
-        step: u64,
-        kind: &str,
+        start: &Evaluation,
         observer: &mut dyn Observer,
-    ) -> Result<Evaluation, Error> {
+    ) -> Result<(Evaluation, CurvePoint), Error> {
+        let step = self.state.step;
+        let kind = if step == self.total { END } else { BETWEEN };
+        let is_new = !self.journal.contains(step, kind);
+        let evaluation = self.evaluation(step, kind, observer)?;
+        let point = self.point(step, start, &evaluation)?;
+        if !self.eval.is_empty() {
+            observer.evaluated(&point, is_new);
+        }
+        Ok((evaluation, point))
+    }
+
+    fn evaluation(&mut self, step: u64, kind: &str, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
         let evaluator = Evaluator {
             prompts: &self.eval,
             tokenizer: &self.tokenizer,
@@ -51,46 +82,44 @@ impl Run<'_> {
         })
     }
 
-    /// Wins of an evaluation over the start.
-    fn wins(&mut self, step: u64, before: &Evaluation, after: &Evaluation) -> Result<Option<Interval>, Error> {
-        let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
+    /// What an evaluation came to, wins over the start included.
+    fn point(&mut self, step: u64, start: &Evaluation, now: &Evaluation) -> Result<CurvePoint, Error> {
+        let wins: Vec<Option<f64>> = match (&now.scores, &start.scores) {
             (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
             _ => {
                 let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
-                let (start, end): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
-                self.journal.once(step, "eval/wins", || win_rate(&mut self.annotator, &prompts, &end, &start))?
+                let (old, new): (Vec<&str>, Vec<&str>) = (start.texts().collect(), now.texts().collect());
+                self.journal.once(step, "eval/wins", || win_rate(&mut self.annotator, &prompts, &new, &old))?
             }
         };
-        Ok(bootstrap_mean(&wins.into_iter().flatten().collect::<Vec<_>>(), self.recipe.seed))
+        Ok(CurvePoint::of(step, now, &self.eval, Some((&wins, start)), self.recipe.seed))
     }
 
-    /// All evaluations of the run, in order.
+    /// All evaluations of the run, in order, the last one being `end`.
     fn curve(
         &mut self,
-        before: &Evaluation,
-        after: &Evaluation,
+        start: &Evaluation,
+        end: CurvePoint,
         observer: &mut dyn Observer,
     ) -> Result<Vec<CurvePoint>, Error> {
-        let seed = self.recipe.seed;
-        let mut curve = vec![CurvePoint::of(0, before, None, seed)];
+        let mut curve = vec![CurvePoint::of(0, start, &self.eval, None, self.recipe.seed)];
         for step in (1..self.total).filter(|&step| self.is_evaluated(step)).collect::<Vec<_>>() {
             // Recorded when it was made.
-            let between = self.evaluation(step, "eval/between", observer)?;
-            let wins = self.wins(step, before, &between)?;
-            curve.push(CurvePoint::of(step, &between, wins, seed));
+            let between = self.evaluation(step, BETWEEN, observer)?;
+            curve.push(self.point(step, start, &between)?);
         }
-        let wins = self.wins(self.total, before, after)?;
-        curve.push(CurvePoint::of(self.total, after, wins, seed));
+        curve.push(end);
         Ok(curve)
     }
 
     pub(super) fn finish(
         &mut self,
         before: Evaluation,
-        after: Evaluation,
+        (after, end): (Evaluation, CurvePoint),
         observer: &mut dyn Observer,
     ) -> Result<Report, Error> {
-        let (dir, curve) = (self.dir, self.curve(&before, &after, observer)?);
+        let (dir, curve) = (self.dir, self.curve(&before, end, observer)?);
+        self.record_contrast(&before)?;
         let policy = self.state.ensemble.policy()?.policy;
         let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
         if self.state.ensemble.members.len() > 1 {

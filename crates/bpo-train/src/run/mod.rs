@@ -1,4 +1,5 @@
 //! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
+mod contrast;
 mod ending;
 mod gather;
 
@@ -160,13 +161,13 @@ impl<'a> Run<'a> {
 
     /// All that is left: the steps between two evaluations.
     fn complete(&mut self, observer: &mut dyn Observer) -> Result<Report, Error> {
-        let before = self.evaluation(0, "eval/start", observer)?;
+        let before = self.first_evaluation(observer)?;
         while self.state.step < self.total {
             if observer.interrupted() {
                 return Err(Error::Interrupted);
             }
             if self.is_evaluated(self.state.step) {
-                self.evaluation(self.state.step, "eval/between", observer)?;
+                self.next_evaluation(&before, observer)?;
             }
             let metrics = self.whole_step(observer)?;
             self.metrics.append(&Value::Object(metrics.clone()))?;
@@ -175,8 +176,8 @@ impl<'a> Run<'a> {
                 self.state.save(&mut self.checkpoints)?;
             }
         }
-        let after = self.evaluation(self.total, "eval/end", observer)?;
-        self.finish(before, after, observer)
+        let end = self.next_evaluation(&before, observer)?;
+        self.finish(before, end, observer)
     }
 
     /// A step, or the state before it: one that is interrupted, or whose annotator fails, is resumed from its beginning,

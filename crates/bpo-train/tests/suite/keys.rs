@@ -83,6 +83,7 @@ fn cases() -> Vec<(&'static str, Value, Value)> {
         ("max_grad_norm", alone(), json!(0.01)),
         ("eval_size", alone(), json!(2)),
         ("eval_temperature", alone(), json!(0.0)),
+        ("eval_strategy", alone(), json!("phase")),
         ("eval_steps", alone(), json!(1)),
     ]
 }

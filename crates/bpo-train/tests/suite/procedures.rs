@@ -233,6 +233,18 @@ fn pairs_of_a_file_are_trained_on_as_they_are() {
 }
 
 #[test]
+fn phases_are_evaluated_where_they_begin() {
+    use bpo_train::EvalStrategy::{No, Phase};
+    let phases = CollectionPhases::Count(3);
+    let recipe = Recipe { eval_strategy: Phase, collection_phases: phases, max_steps: 7, eval_size: 4, ..recipe() };
+    let steps = |recipe: &Recipe| trial(recipe).report.curve.iter().map(|point| point.step).collect::<Vec<_>>();
+    assert_eq!(steps(&recipe), [0, 3, 5, 7]);
+    assert_eq!(steps(&Recipe { eval_strategy: No, ..recipe.clone() }), [0, 7]);
+    let idle = Recipe { eval_steps: 2, ..recipe }.validate().unwrap_err().to_string();
+    assert!(idle.contains("eval_steps") && idle.contains("eval_strategy"), "{idle}");
+}
+
+#[test]
 fn the_curve_has_the_evaluations_on_the_way() {
     let recipe = Recipe { eval_steps: 3, max_steps: 7, eval_size: 4, ..recipe() };
     let ours = trial(&recipe);

@@ -1,0 +1,110 @@
+//! What training did to completions that people are shown: their tokens under the trained policy.
+use bpo_annotate::Verdict;
+use bpo_data::Group;
+use serde::{Deserialize, Serialize};
+
+use super::Run;
+use crate::{
+    Drawn, Error, Evaluation,
+    collect::{SAMPLED, recorded_choices},
+    evaluate::pack,
+    token_logps,
+};
+
+/// What the journal calls it.
+const CONTRAST: &str = "eval/contrast";
+/// Held-out prompts and phases of which something is shown.
+const SHOWN: [usize; 2] = [3, 8];
+
+/// Log-probs of tokens under the trained policy, nats.
+#[derive(Debug, Serialize, Deserialize)]
+struct Contrast {
+    /// Of the start's responses to the first held-out prompts.
+    held_out: Vec<Vec<f32>>,
+    /// Of the first judged pair of each phase, or of several neighbouring phases.
+    pairs: Vec<JudgedPair>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct JudgedPair {
+    step: u64,
+    /// Place among the step's prompts.
+    place: usize,
+    /// Of both completions, as they were compared.
+    logps: Vec<Vec<f32>>,
+}
+
+/// A prompt with completions that are to be scored.
+struct Shown<'a> {
+    prompt: &'a [u32],
+    completions: Vec<&'a [u32]>,
+}
+
+impl Run<'_> {
+    /// Records it, once all steps are done.
+    pub(super) fn record_contrast(&mut self, before: &Evaluation) -> Result<(), Error> {
+        if self.journal.contains(self.total, CONTRAST) {
+            return Ok(());
+        }
+        let pairs = self.first_pairs()?;
+        let held_out = self.eval.iter().zip(&before.responses).take(SHOWN[0]).map(|(eval, drawn)| Shown {
+            prompt: &eval.prompt.ids,
+            completions: drawn.samples.iter().take(1).map(|sample| sample.tokens.as_slice()).collect(),
+        });
+        let judged = pairs.iter().filter_map(|(_, _, pair, drawn)| {
+            let prompt = self.prompts.iter().find(|prompt| prompt.id == drawn.prompt)?;
+            Some(Shown {
+                prompt: &prompt.ids,
+                completions: pair.iter().map(|place| drawn.samples[*place].tokens.as_slice()).collect(),
+            })
+        });
+        let mut logps = self.trained_logps(&held_out.chain(judged).collect::<Vec<_>>())?.into_iter();
+        let held_out = logps.by_ref().take(self.eval.len().min(SHOWN[0])).flatten().collect();
+        let pair = |((step, place, ..), logps): (&(u64, usize, [usize; 2], Drawn), Vec<Vec<f32>>)| JudgedPair {
+            step: *step,
+            place: *place,
+            logps,
+        };
+        let contrast = Contrast { held_out, pairs: pairs.iter().zip(logps).map(pair).collect() };
+        self.journal.once(self.total, CONTRAST, || Ok::<_, Error>(contrast)).map(drop)
+    }
+
+    /// The first pair with a preference of each phase: its step, its place there, which two, and the completions.
+    fn first_pairs(&mut self) -> Result<Vec<(u64, usize, [usize; 2], Drawn)>, Error> {
+        let together = self.schedule.phases().div_ceil(SHOWN[1] as u64).max(1);
+        let (mut pairs, mut last) = (Vec::new(), None);
+        for step in 0..self.total {
+            let group = self.schedule.phase(step) / together;
+            if last == Some(group) {
+                continue;
+            }
+            let Some(choices) = recorded_choices(&mut self.journal, step)? else { continue };
+            let Some(recorded) = self.journal.get(step, SAMPLED)? else { continue };
+            let drawn: Vec<Drawn> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
+            let found = drawn.into_iter().zip(&choices).enumerate().find(|(_, (drawn, choice))| {
+                let is_decided = matches!(choice.verdict, Verdict::First | Verdict::Second);
+                let is_known = self.prompts.iter().any(|prompt| prompt.id == drawn.prompt);
+                is_decided && is_known && choice.pair.iter().all(|place| *place < drawn.samples.len())
+            });
+            if let Some((place, (drawn, choice))) = found {
+                pairs.push((step, place, choice.pair, drawn));
+                last = Some(group);
+            }
+        }
+        Ok(pairs)
+    }
+
+    /// The log-probs of all tokens, `[shown][completions][tokens]`.
+    fn trained_logps(&self, shown: &[Shown<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let policy = self.state.ensemble.policy()?.policy.model(&self.base)?;
+        let (pad, batch) = (self.tokenizer.pad_id().unwrap_or(0), self.recipe.per_device_eval_batch_size);
+        let mut all = Vec::with_capacity(shown.len());
+        for shown in shown.chunks(batch) {
+            let groups: Vec<Group<'_>> =
+                shown.iter().map(|one| Group { prompt: one.prompt, completions: one.completions.clone() }).collect();
+            let mut logps = token_logps(&policy, &pack(&policy, &groups, pad)?)?.into_iter();
+            all.extend(shown.iter().map(|one| logps.by_ref().take(one.completions.len()).collect::<Vec<_>>()));
+        }
+        Ok(all)
+    }
+}
