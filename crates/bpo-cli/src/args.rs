@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     annotate::AnnotateArgs, compare::CompareArgs, device, devices::DevicesArgs, eval::EvalArgs, failure::Failure,
     generate::GenerateArgs, inspect::InspectArgs, merge::MergeArgs, progress::Progress, report::ReportArgs,
-    score::ScoreArgs, sft::SftArgs, train::TrainArgs,
+    reward::RewardArgs, score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
@@ -63,6 +63,7 @@ impl Globals {
 pub enum Command {
     Train(TrainArgs),
     Sft(SftArgs),
+    Reward(RewardArgs),
     Annotate(AnnotateArgs),
     Eval(EvalArgs),
     Compare(CompareArgs),
