@@ -43,7 +43,7 @@ pub use config::{
 pub use contest::{Contest, Extremes, Undecided, extremes};
 pub use error::Error;
 pub use lexicon::Lexicon;
-pub use local::{LocalModel, PairRanker, PairScorer, Question};
+pub use local::{LocalModel, PairRanker, PairScorer, Question, Reply};
 pub use optune::{gap_weight, lowest_fraction};
 pub use orders::{BothOrders, PositionBias, RandomOrder, ShownFirst};
 pub use panel::{Combine, Panel};

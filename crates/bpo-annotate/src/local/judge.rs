@@ -1,6 +1,6 @@
 //! Verdicts and ratings out of a local model's log-probs, or of its replies.
 
-use super::{LocalModel, Question};
+use super::{LocalModel, Question, Reply};
 use crate::cache::Answer;
 use crate::chat::{Template, grammar, scored};
 use crate::config::Reading;
@@ -75,12 +75,12 @@ impl Settings {
     ) -> Result<Vec<Result<Answer, Abstention>>, Error> {
         let given = model.replies(questions, self.max_new_tokens).map_err(|reason| failed(model, reason))?;
         Error::unless_counts_match(|| model.name(), questions.len(), given.len())?;
-        let meant = |reply: Result<(String, bool), String>| match reply {
+        let meant = |reply: Result<Reply, String>| match reply {
             Err(reason) => Err(Abstention::Failed(reason)),
-            Ok((text, false)) => {
+            Ok(Reply { text, ended: false }) => {
                 Err(Abstention::Malformed(format!("cut before its end, see `max_new_tokens`: {text}")))
             }
-            Ok((text, true)) => read(&text),
+            Ok(Reply { text, ended: true }) => read(&text),
         };
         Ok(given.into_iter().map(meant).collect())
     }
@@ -192,7 +192,7 @@ mod tests {
     /// Knows what it answers to a text.
     struct Oracle {
         logps: fn(&str, &[String]) -> Vec<f64>,
-        reply: fn(&str) -> (String, bool),
+        reply: fn(&str) -> Reply,
     }
 
     impl LocalModel for Oracle {
@@ -212,7 +212,7 @@ mod tests {
             Ok(questions.iter().map(one).collect())
         }
 
-        fn replies(&mut self, questions: &[Question], _: usize) -> Result<Vec<Result<(String, bool), String>>, String> {
+        fn replies(&mut self, questions: &[Question], _: usize) -> Result<Vec<Result<Reply, String>>, String> {
             Ok(questions.iter().map(|question| Ok((self.reply)(&question.user))).collect())
         }
     }
@@ -233,8 +233,8 @@ mod tests {
             vec![liked(a), liked(b), -2.0]
         };
         let reply = |text: &str| match text.contains("cut") {
-            true => ("A".to_owned(), false),
-            false => ("Verdict: B".to_owned(), true),
+            true => Reply { text: "A".to_owned(), ended: false },
+            false => Reply { text: "Verdict: B".to_owned(), ended: true },
         };
         let model = Box::new(Oracle { logps, reply });
         LocalJudge { model, settings: settings(COMPARE, reading), told: Told::default() }
@@ -272,7 +272,7 @@ mod tests {
             let best = if text.contains("good") { "9" } else { "2" };
             ratings.iter().map(|rating| if rating == best { -0.01 } else { -20.0 }).collect()
         };
-        let model = Box::new(Oracle { logps, reply: |_| (String::new(), true) });
+        let model = Box::new(Oracle { logps, reply: |_| Reply { text: String::new(), ended: true } });
         let settings = settings(RATE, Reading::Logprobs);
         let mut rater = LocalRater { model, settings, scale: [1, 10], told: Told::default() };
         let scores = rater.score(&[Item::new("p", "good"), Item::new("p", "bad")]).unwrap();

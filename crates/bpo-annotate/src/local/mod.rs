@@ -16,6 +16,15 @@ pub struct Question {
     pub user: String,
 }
 
+/// What a local judge wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The text.
+    pub text: String,
+    /// Whether it ended by itself.
+    pub ended: bool,
+}
+
 /// A language model that answers questions; the program supplies it. Both ways to ask are deterministic.
 pub trait LocalModel {
     /// A name for logs and the run record.
@@ -32,14 +41,9 @@ pub trait LocalModel {
         answers: &[String],
     ) -> Result<Vec<Result<Vec<f64>, String>>, String>;
 
-    /// The most probable reply to each question, token by token, `max_new_tokens` at most: the text, and whether it ended
-    /// by itself.
+    /// The most probable reply to each question, token by token, `max_new_tokens` at most.
     ///
     /// # Errors
     /// As [`LocalModel::answer_logps`].
-    fn replies(
-        &mut self,
-        questions: &[Question],
-        max_new_tokens: usize,
-    ) -> Result<Vec<Result<(String, bool), String>>, String>;
+    fn replies(&mut self, questions: &[Question], max_new_tokens: usize) -> Result<Vec<Result<Reply, String>>, String>;
 }

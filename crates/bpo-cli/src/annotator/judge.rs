@@ -1,10 +1,10 @@
 //! The engine that trains policies, as a judge.
 use std::path::Path;
 
-use bpo_annotate::{Error, LocalModel, Question};
+use bpo_annotate::{Error, LocalModel, Question, Reply};
 use bpo_data::{Group, Message, Prompt, Tokenizer, packed};
 use bpo_model::{Decoder, Dtype};
-use bpo_sampler::{FinishReason, GenerateConfig, Request, Sampling, StreamKey, generate};
+use bpo_sampler::{Completion, FinishReason, GenerateConfig, Request, Sampling, StreamKey, generate};
 use bpo_train::sequence_logps;
 use burn::tensor::Device;
 
@@ -115,11 +115,7 @@ impl LocalModel for Engine {
         Ok(placed(read, logps))
     }
 
-    fn replies(
-        &mut self,
-        questions: &[Question],
-        max_new_tokens: usize,
-    ) -> Result<Vec<Result<(String, bool), String>>, String> {
+    fn replies(&mut self, questions: &[Question], max_new_tokens: usize) -> Result<Vec<Result<Reply, String>>, String> {
         let read: Vec<Read> = questions.iter().map(|question| self.read(question, max_new_tokens)).collect();
         let config = GenerateConfig {
             max_new_tokens,
@@ -137,11 +133,11 @@ impl LocalModel for Engine {
             .map(|(at, ids)| Request { prompt: ids, samples: vec![key(at)] })
             .collect();
         let written = generate(&self.decoder, &requests, &config, |_| ()).map_err(|error| error.to_string())?;
-        let reply = |completions: Vec<bpo_sampler::Completion>| -> Result<(String, bool), String> {
+        let reply = |completions: Vec<Completion>| -> Result<Reply, String> {
             let completion = completions.first().ok_or("no reply")?;
             let ended = completion.finish == FinishReason::Eos;
             let text = &completion.tokens[..completion.tokens.len() - usize::from(ended)];
-            Ok((self.tokenizer.decode(text).map_err(|error| error.to_string())?, ended))
+            Ok(Reply { text: self.tokenizer.decode(text).map_err(|error| error.to_string())?, ended })
         };
         let replies = written.into_iter().map(reply).collect::<Result<Vec<_>, String>>()?;
         Ok(placed(read, replies))
