@@ -14,6 +14,7 @@ mod merge;
 mod precision;
 mod recipes;
 mod report;
+mod reward;
 mod score;
 #[allow(dead_code, reason = "the faults are played in bpo-annotate")]
 #[path = "../../crates/bpo-annotate/tests/services/server.rs"]

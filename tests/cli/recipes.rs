@@ -86,14 +86,30 @@ fn runs_to_its_end(recipe: &Path, dir: &Path) {
     }
 }
 
+/// The recipe of a reward model, on the story model and its pairs.
+fn rewards_to_its_end(recipe: &Path, dir: &Path) {
+    let run = dir.join(recipe.file_stem().unwrap());
+    let story = root().join("assets/story");
+    let (model, tokenizer) = (format!("model={}", arg(&story.join("model"))), format!("tokenizer={}", arg(&story)));
+    let mut args = vec!["reward", "train", arg(recipe), "--run-dir", arg(&run)];
+    args.extend(["--set", &model, "--set", &tokenizer, "--set", "pairs=embedded", "--set", "max_steps=2"]);
+    bpo(&args).succeeded();
+    assert!(run.join("model/model.safetensors").is_file() && metrics(&run).len() == 2, "{}", recipe.display());
+}
+
 #[test]
 fn every_recipe_runs_to_its_end() {
     let dir = tempdir().unwrap();
     let files = std::fs::read_dir(root().join("recipes")).unwrap();
     let recipes: BTreeSet<PathBuf> = files.map(|file| file.unwrap().path()).collect();
     assert!(recipes.iter().all(|path| path.extension().is_some_and(|extension| extension == "toml")), "{recipes:?}");
-    let is_grid = |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("compare-");
-    let (grids, recipes): (Vec<&PathBuf>, Vec<&PathBuf>) = recipes.iter().partition(is_grid);
+    let begins = |path: &&PathBuf, with: &str| path.file_name().unwrap().to_str().unwrap().starts_with(with);
+    let (grids, recipes): (Vec<&PathBuf>, Vec<&PathBuf>) = recipes.iter().partition(|path| begins(path, "compare-"));
+    let (rewards, recipes): (Vec<&PathBuf>, Vec<&PathBuf>) =
+        recipes.into_iter().partition(|path| begins(path, "reward-"));
+    for recipe in rewards {
+        rewards_to_its_end(recipe, dir.path());
+    }
     assert!(recipes.len() >= 15 && !grids.is_empty());
     for grid in grids {
         bpo(&["compare", arg(grid), "--plan", "--run-dir", arg(dir.path())]).succeeded();

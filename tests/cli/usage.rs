@@ -40,11 +40,14 @@ fn a_missing_file_exits_3_and_is_named() {
 fn every_verb_has_help_with_an_example() {
     let help = bpo(&["train", "--help"]).stdout;
     assert!(help.contains("docs/recipe.md") && help.contains("tell happier stories"), "{help}");
-    for verb in ["train", "sft", "annotate", "eval", "compare", "score", "generate", "merge", "inspect", "devices"] {
+    let verbs = ["train", "sft", "annotate", "eval", "compare", "score", "generate", "merge", "inspect", "devices"];
+    for verb in verbs {
         let run = bpo(&[verb, "--help"]);
         assert_eq!(run.code, 0);
         assert!(run.stdout.contains("Example") && run.stdout.contains(&format!("bpo {verb} ")), "{}", run.stdout);
     }
+    let help = bpo(&["reward", "train", "--help"]).stdout;
+    assert!(help.contains("bpo reward train --set"), "{help}");
 }
 
 #[test]

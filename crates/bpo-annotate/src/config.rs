@@ -1,6 +1,7 @@
 //! What a recipe says about the annotator, and how it becomes one.
 
 mod build;
+mod local;
 mod parse;
 mod remote;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use build::Parts;
+pub use local::{JudgeConfig, PairRankerConfig, PairTemplate, Reading};
 pub use remote::{CacheChoice, ChatConfig, RewardEndpointConfig, ServiceConfig};
 
 use crate::{Combine, Counting, Prefer, Sign, Unit};
@@ -21,7 +23,7 @@ use crate::{Combine, Counting, Prefer, Sign, Unit};
 ///
 /// ```toml
 /// [annotator]
-/// kind = "command"                    # or lexicon, length, regex, reward_model, chat, reward_endpoint, panel
+/// kind = "command"                    # or lexicon, length, regex, reward_model, judge, pair_ranker, chat, …
 /// program = ["python3", "judge.py"]
 /// mode = "compare"
 /// both_orders = true
@@ -35,7 +37,8 @@ pub struct AnnotatorConfig {
     pub kind: AnnotatorKind,
     /// Ask in both orders and let contradictions tie. Only for judges that compare.
     pub both_orders: bool,
-    /// Which response a judge that compares sees first; by default `random` for `chat` and `given` for `command`.
+    /// Which response a judge that compares sees first; by default `random` for `chat` and `judge` and `given`
+    /// for `command`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     /// How a service is asked; for `chat` and `reward_endpoint`, and for nothing else.
@@ -68,6 +71,10 @@ pub enum AnnotatorKind {
     Command(CommandConfig),
     /// A local reward model.
     RewardModel(RewardModelConfig),
+    /// A language model of this machine.
+    Judge(JudgeConfig),
+    /// A model of this machine that reads both responses at once.
+    PairRanker(PairRankerConfig),
     /// A language model behind HTTP.
     Chat(ChatConfig),
     /// A reward model behind HTTP.
@@ -197,6 +204,16 @@ impl AnnotatorConfig {
                     model.path = joined;
                 }
             }
+            AnnotatorKind::Judge(judge) => {
+                judge.template.iter_mut().for_each(|path| *path = base.join(&*path));
+                if judge.model != Path::new(local::EMBEDDED) {
+                    judge.model = base.join(&judge.model);
+                }
+            }
+            AnnotatorKind::PairRanker(ranker) => {
+                ranker.template.iter_mut().for_each(|path| *path = base.join(&*path));
+                ranker.path = base.join(&ranker.path);
+            }
             AnnotatorKind::Command(command) => command.resolve_paths(base),
             AnnotatorKind::Chat(ChatConfig { template: Some(path), .. })
             | AnnotatorKind::RewardEndpoint(RewardEndpointConfig { template: Some(path), .. }) => {
@@ -228,6 +245,8 @@ impl AnnotatorConfig {
                 panel.members.iter().enumerate().flat_map(named).collect()
             }
             AnnotatorKind::RewardModel(model) => model_files(&model.path),
+            AnnotatorKind::Judge(judge) => with_template(model_files(&judge.model), judge.template.as_ref()),
+            AnnotatorKind::PairRanker(ranker) => with_template(model_files(&ranker.path), ranker.template.as_ref()),
             AnnotatorKind::Command(command) => {
                 let folder = command.cwd.as_deref().unwrap_or(Path::new("."));
                 let files = command.program.iter().enumerate().map(|(at, word)| (at, folder.join(word)));
@@ -255,6 +274,11 @@ fn model_files(folder: &Path) -> Vec<(String, PathBuf)> {
         |path: &PathBuf| path.extension().is_some_and(|of| of == "json" || of == "safetensors" || of == "jinja");
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     paths.filter(|path| is_read(path) && path.is_file()).map(|path| (name(&path), path)).collect()
+}
+
+fn with_template(mut files: Vec<(String, PathBuf)>, template: Option<&PathBuf>) -> Vec<(String, PathBuf)> {
+    files.extend(template.map(|path| ("template".into(), path.clone())));
+    files
 }
 
 impl CommandConfig {

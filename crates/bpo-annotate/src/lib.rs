@@ -18,6 +18,7 @@ mod config;
 mod contest;
 mod error;
 mod lexicon;
+mod local;
 mod optune;
 mod orders;
 mod panel;
@@ -35,12 +36,14 @@ pub use agreement::{Agreement, Between};
 pub use annotator::{Annotator, Item, TieIdentical, compare_distinct};
 pub use command::{Command, CommandJudge, CommandScorer, reply_score, reply_verdict, split_words};
 pub use config::{
-    AnnotatorConfig, AnnotatorKind, CacheChoice, ChatConfig, CommandConfig, LengthConfig, LexiconConfig, Mode, Order,
-    PanelConfig, Parts, RegexConfig, RewardEndpointConfig, RewardModelConfig, ServiceConfig,
+    AnnotatorConfig, AnnotatorKind, CacheChoice, ChatConfig, CommandConfig, JudgeConfig, LengthConfig, LexiconConfig,
+    Mode, Order, PairRankerConfig, PairTemplate, PanelConfig, Parts, Reading, RegexConfig, RewardEndpointConfig,
+    RewardModelConfig, ServiceConfig,
 };
 pub use contest::{Contest, Extremes, Undecided, extremes};
 pub use error::Error;
 pub use lexicon::Lexicon;
+pub use local::{LocalModel, PairRanker, PairScorer, Question, Reply};
 pub use optune::{gap_weight, lowest_fraction};
 pub use orders::{BothOrders, PositionBias, RandomOrder, ShownFirst};
 pub use panel::{Combine, Panel};

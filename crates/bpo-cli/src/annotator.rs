@@ -1,9 +1,16 @@
-//! Annotators as a recipe names them: the built-in lexicon and local reward models come from here.
+//! Annotators as a recipe names them: the built-in lexicon, local reward models, judges and rankers come
+//! from here.
+mod judge;
+mod ranker;
+
 use std::path::{Path, PathBuf};
 
-use bpo_annotate::{Annotator, AnnotatorConfig, Error, Item, Parts, Scorer, scorer_from};
-use bpo_data::{Message, PairIds, Prompt, Tokenizer};
+use bpo_annotate::{
+    Annotator, AnnotatorConfig, Error, Item, LocalModel, PairScorer, PairTemplate, Parts, Scorer, scorer_from,
+};
+use bpo_data::{PairIds, Tokenizer};
 use bpo_model::SequenceClassifier;
+use bpo_train::reward_ids;
 use burn::tensor::Device;
 use serde::Deserialize;
 
@@ -66,6 +73,19 @@ impl Parts for Local {
         Some(caches.join("bpo").join("answers"))
     }
 
+    fn judge_model(&mut self, folder: &Path) -> Result<Box<dyn LocalModel + Send>, Error> {
+        Ok(Box::new(judge::Engine::load(folder, &self.device)?))
+    }
+
+    fn pair_ranker(
+        &mut self,
+        folder: &Path,
+        template: PairTemplate,
+        is_own: bool,
+    ) -> Result<Box<dyn PairScorer + Send>, Error> {
+        Ok(Box::new(ranker::Ranker::load(folder, template, is_own, &self.device)?))
+    }
+
     fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
         let refuse = |reason: String| Error::Load { name: folder.display().to_string(), reason };
         let model = SequenceClassifier::from_dir(folder, &self.device).map_err(|e| refuse(e.to_string()))?;
@@ -83,30 +103,11 @@ impl Parts for Local {
 fn score(model: &SequenceClassifier, tokenizer: &Tokenizer, items: &[Item]) -> Result<Vec<f64>, String> {
     let mut scores = Vec::with_capacity(items.len());
     for chunk in items.chunks(BATCH) {
-        let rows: Result<Vec<PairIds>, bpo_data::Error> =
-            chunk.iter().map(|item| reward_ids(model, tokenizer, &item.prompt, &item.response)).collect();
+        let ids = |item: &Item| reward_ids(model, tokenizer, &item.prompt, &item.response, model.longest());
+        let rows: Result<Vec<PairIds>, bpo_train::Error> = chunk.iter().map(ids).collect();
         let rows = rows.map_err(|error| error.to_string())?;
         let rows: Vec<_> = rows.iter().map(|row| (row.ids.as_slice(), row.types.as_slice())).collect();
         scores.extend(model.typed_scores(&rows).map_err(|error| error.to_string())?.into_iter().map(f64::from));
     }
     Ok(scores)
-}
-
-/// What a reward model reads. An encoder: prompt and response as a pair, in which a prompt that is too long loses its
-/// beginning. A decoder: the prompt as a user's turn where there is a chat template, else as it is, then the response
-/// (ended with EOS after a template, as a conversation is).
-fn reward_ids(
-    model: &SequenceClassifier,
-    tokenizer: &Tokenizer,
-    prompt: &str,
-    response: &str,
-) -> Result<PairIds, bpo_data::Error> {
-    if model.reads_pairs() {
-        return tokenizer.encode_pair(prompt, response, model.longest());
-    }
-    let chat = tokenizer.has_chat_template();
-    let prompt = if chat { Prompt::Messages(vec![Message::new("user", prompt)]) } else { Prompt::Text(prompt.into()) };
-    let mut ids = tokenizer.encode_prompt(&prompt)?;
-    ids.extend(tokenizer.encode_completion(response, chat)?);
-    Ok(PairIds { ids, types: Vec::new() })
 }

@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     annotate::AnnotateArgs, check::CheckArgs, compare::CompareArgs, completions::CompletionsArgs, device,
     devices::DevicesArgs, eval::EvalArgs, failure::Failure, generate::GenerateArgs, init::InitArgs,
-    inspect::InspectArgs, man::ManArgs, merge::MergeArgs, progress::Progress, report::ReportArgs, score::ScoreArgs,
-    sft::SftArgs, train::TrainArgs,
+    inspect::InspectArgs, man::ManArgs, merge::MergeArgs, progress::Progress, report::ReportArgs, reward::RewardArgs,
+    score::ScoreArgs, sft::SftArgs, train::TrainArgs,
 };
 
 /// Exit codes, for `--help`.
@@ -71,6 +71,7 @@ pub enum Command {
     Check(CheckArgs),
     Train(TrainArgs),
     Sft(SftArgs),
+    Reward(RewardArgs),
     Annotate(AnnotateArgs),
     Eval(EvalArgs),
     Compare(CompareArgs),

@@ -29,6 +29,7 @@ mod out;
 mod progress;
 mod recipe;
 mod report;
+mod reward;
 mod score;
 mod sft;
 mod source;
@@ -52,6 +53,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(args, globals),
         Command::Train(args) => train::run(args, globals),
         Command::Sft(args) => sft::run(args, globals),
+        Command::Reward(args) => reward::run(args, globals),
         Command::Annotate(args) => annotate::run(args, globals),
         Command::Eval(args) => eval::run(args, globals),
         Command::Compare(args) => compare::run(args, globals),

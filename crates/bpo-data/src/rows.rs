@@ -36,6 +36,9 @@ pub struct PreferenceRow {
     pub chosen: String,
     /// The other response.
     pub rejected: String,
+    /// By how much the one is better, where the source says so (`margin`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
 }
 
 /// A text to compare with, possibly with the prompt it answers.
@@ -148,7 +151,8 @@ impl<'a> RowReader<'a> {
         self.read(|read, line, row| {
             match schema::preference(row)? {
                 Ok(schema::Pair { prompt, chosen, rejected }) => {
-                    read.rows.push(PreferenceRow { line, prompt, chosen, rejected });
+                    let margin = schema::number(row, "margin")?;
+                    read.rows.push(PreferenceRow { line, prompt, chosen, rejected, margin });
                 }
                 Err(reason) => *read.skipped.entry(reason).or_default() += 1,
             }
@@ -255,6 +259,7 @@ pub fn read_prompts_from(source: &str, bytes: &[u8]) -> Result<Vec<PromptRow>, E
 /// `chosen` and `rejected` objects (ShareGPT); `context` with `completions` of `rank` and `completion` (NeMo), of which
 /// the best and the worst make the pair. Pairs that differ by more than one last assistant
 /// turn each, pairs of identical responses, and completions of one rank are skipped and counted.
+/// A `margin` beside them, a number, is kept.
 ///
 /// # Errors
 /// As [`read_prompts`].

@@ -11,6 +11,7 @@
 mod aot;
 mod apo;
 mod bco;
+mod bradley_terry;
 mod causal;
 mod chunked;
 mod discopop;
@@ -38,6 +39,7 @@ mod weighting;
 pub use aot::{aot, aot_unpaired};
 pub use apo::{apo_down, apo_zero};
 pub use bco::bco_pair;
+pub use bradley_terry::bradley_terry;
 pub use causal::{
     DoublyRobust, GeneratedTexts, Importance, ImportanceMetrics, LoggedTexts, OfficialCausal, OfficialTexts,
     doubly_robust, ipw, model_value, raw_logit_scores,

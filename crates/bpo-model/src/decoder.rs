@@ -6,7 +6,7 @@ use burn::tensor::{Device, FloatDType, Int, Tensor};
 use crate::{
     Adapter, Checkpoint, DecoderConfig, Error, Input, Parameters, PositionKind, Precision,
     layer::{Layer, linear, norm},
-    linear::{Linear, LoraBranch},
+    linear::Linear,
     norm::Norm,
     precision::cast,
     rope::{Frequencies, Places},
@@ -237,21 +237,7 @@ impl Decoder {
         let mut model = self.without_adapter();
         let mut attached = 0;
         model.for_each_linear(|linear| {
-            let Some((a, b)) = adapter.pair(&linear.path) else { return Ok(()) };
-            let ([rank, inputs], [outputs, rank_b]) = (a.dims(), b.dims());
-            if [outputs, inputs] != linear.shape() || rank != rank_b {
-                let reason = format!(
-                    "{}: lora_A {:?} and lora_B {:?} do not fit the layer's weight {:?}",
-                    linear.path,
-                    a.dims(),
-                    b.dims(),
-                    linear.shape()
-                );
-                return Err(adapter.error(reason));
-            }
-            let scaling = adapter.scaling(&linear.path, rank);
-            linear.lora = Some(LoraBranch { a, b, scaling, dropout, seed: 0 });
-            attached += 1;
+            attached += usize::from(adapter.attach(linear, dropout)?);
             Ok(())
         })?;
         match adapter.modules().find(|module| model.linear(module).is_none()) {

@@ -6,7 +6,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use crate::{
-    Decoder, Error,
+    Decoder, Error, Parameters,
     names::is_transposed,
     params::{safetensors_file, to_le_bytes, torch_format},
 };
@@ -33,7 +33,7 @@ impl WeightDtype {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::F16 => "float16",
@@ -79,12 +79,23 @@ impl WeightDtype {
 /// does not fit `dtype`.
 pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str, Vec<u8>); 2], Error> {
     let merged = model.merged();
-    let (parameters, names) = (merged.parameters(), model.config().architecture.names());
+    let names = model.config().architecture.names();
     let tables = [names.embedding, names.positions];
+    let is_matrix = |path: &str| tables.contains(&path) || merged.linear_shape(path).is_some();
+    let tensors = tensors_file(&merged.parameters(), is_matrix, dtype)?;
+    Ok([("config.json", config(&merged, dtype)?), ("model.safetensors", tensors)])
+}
+
+/// A safetensors file of parameters, of which `is_matrix` says by its module's path whether a `weight` is a matrix.
+pub(crate) fn tensors_file(
+    parameters: &Parameters,
+    is_matrix: impl Fn(&str) -> bool,
+    dtype: WeightDtype,
+) -> Result<Vec<u8>, Error> {
     let mut tensors = Vec::with_capacity(parameters.len());
     for (name, tensor) in parameters.iter() {
         let path = name.strip_suffix(".weight");
-        let is_matrix = path.is_some_and(|path| tables.contains(&path) || merged.linear_shape(path).is_some());
+        let is_matrix = path.is_some_and(&is_matrix);
         let stored =
             if path.is_some_and(is_transposed) && is_matrix { tensor.clone().transpose() } else { tensor.clone() };
         let dims = stored.dims();
@@ -95,8 +106,7 @@ pub fn write_model(model: &Decoder, dtype: WeightDtype) -> Result<[(&'static str
         }
         tensors.push((name.to_string(), shape, dtype.encode(bytes)));
     }
-    let tensors = safetensors_file(dtype.dtype(), &tensors, Some(torch_format()))?;
-    Ok([("config.json", config(&merged, dtype)?), ("model.safetensors", tensors)])
+    safetensors_file(dtype.dtype(), &tensors, Some(torch_format()))
 }
 
 fn config(model: &Decoder, dtype: WeightDtype) -> Result<Vec<u8>, Error> {

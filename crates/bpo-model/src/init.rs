@@ -5,7 +5,7 @@ use rand_core::{Rng, SeedableRng};
 use crate::{Decoder, DecoderConfig, Error, NormKind, Precision, decoder::HeadKind, source::Source};
 
 /// Standard deviation of new weights when `config.json` names none, as in transformers.
-const INITIALIZER_RANGE: f64 = 0.02;
+pub(crate) const INITIALIZER_RANGE: f64 = 0.02;
 
 /// Most scalars of a model with random weights.
 const MAX_SCALARS: u64 = 1 << 32;

@@ -1,8 +1,12 @@
 use std::path::PathBuf;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::{Decoder, Error, Parameters, init::Normal};
+use crate::{
+    Decoder, Error, Parameters,
+    init::Normal,
+    linear::{Linear, LoraBranch},
+};
 
 /// What a LoRA adapter is, in PEFT's terms.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +50,9 @@ pub struct Adapter {
     pub(crate) origin: PathBuf,
 }
 
+/// A linear layer's path and `[out, in]`.
+pub(crate) type Target = (String, [usize; 2]);
+
 impl Adapter {
     /// A new adapter for `model`: `A` uniform in ±1/√in (PEFT's Kaiming initialisation), `B` zero, so
     /// that the adapted model starts out equal to its base. The same seed gives the same bits.
@@ -53,39 +60,53 @@ impl Adapter {
     /// # Errors
     /// [`Error::Adapter`] when `r` is 0; [`Error::Target`] when a target matches no linear layer of the model.
     pub fn new(model: &Decoder, config: LoraConfig, seed: u64) -> Result<Self, Error> {
+        let linears = model.linear_paths().into_iter();
+        let linears: Vec<Target> =
+            linears.filter_map(|path| model.linear_shape(&path).map(|shape| (path, shape))).collect();
+        Self::of_linears(&linears, model.config().architecture.names().head, config, seed, &model.device())
+    }
+
+    /// As [`Adapter::new`], for linear layers by path, of which `head` is none of `all-linear`.
+    pub(crate) fn of_linears(
+        linears: &[Target],
+        head: &str,
+        config: LoraConfig,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let mut adapter = Self { config, weights: Parameters::new(), origin: PathBuf::from("(new)") };
         if adapter.config.r == 0 {
             return Err(adapter.error("lora_r must be at least 1".into()));
         }
-        let device = model.device().inner();
+        let device = device.clone().inner();
         let mut random = Normal::new(seed);
-        for path in adapter.targets(model)? {
-            let Some([outputs, inputs]) = model.linear_shape(&path) else { continue };
+        for (path, [outputs, inputs]) in adapter.targets(linears, head)? {
             let r = adapter.config.r;
-            let bound = 1.0 / (inputs as f64).sqrt();
+            let bound = 1.0 / (*inputs as f64).sqrt();
             let a: Vec<f32> = (0..r * inputs).map(|_| ((2.0 * random.uniform() - 1.0) * bound) as f32).collect();
             let tensor = |values, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), &device);
-            adapter.weights.insert(format!("{path}.lora_A"), tensor(a, [r, inputs]));
-            adapter.weights.insert(format!("{path}.lora_B"), tensor(vec![0.0; outputs * r], [outputs, r]));
+            adapter.weights.insert(format!("{path}.lora_A"), tensor(a, [r, *inputs]));
+            adapter.weights.insert(format!("{path}.lora_B"), tensor(vec![0.0; outputs * r], [*outputs, r]));
         }
         Ok(adapter)
     }
 
-    fn targets(&self, model: &Decoder) -> Result<Vec<String>, Error> {
-        let paths = model.linear_paths();
+    fn targets<'l>(&self, linears: &'l [Target], head: &str) -> Result<Vec<&'l Target>, Error> {
         let wanted = &self.config.target_modules;
         if wanted.len() == 1 && wanted[0] == "all-linear" {
-            let head = model.config().architecture.names().head;
-            return Ok(paths.into_iter().filter(|path| path != head).collect());
+            return Ok(linears.iter().filter(|(path, _)| path != head).collect());
         }
         let matches = |path: &str, target: &str| path == target || path.ends_with(&format!(".{target}"));
-        match wanted.iter().find(|target| !paths.iter().any(|path| matches(path, target))) {
-            Some(target) => Err(Error::Target(format!(
-                "lora_target_modules: no linear layer is called {target}; this model has {}",
-                leaf_names(&paths).join(", ")
-            ))),
+        match wanted.iter().find(|target| !linears.iter().any(|(path, _)| matches(path, target))) {
+            Some(target) => {
+                let paths: Vec<String> = linears.iter().map(|(path, _)| path.clone()).collect();
+                Err(Error::Target(format!(
+                    "lora_target_modules: no linear layer is called {target}; this model has {}",
+                    leaf_names(&paths).join(", ")
+                )))
+            }
             None if wanted.is_empty() => Err(Error::Target("lora_target_modules is empty".into())),
-            None => Ok(paths.into_iter().filter(|path| wanted.iter().any(|target| matches(path, target))).collect()),
+            None => Ok(linears.iter().filter(|(path, _)| wanted.iter().any(|target| matches(path, target))).collect()),
         }
     }
 
@@ -116,6 +137,24 @@ impl Adapter {
         let pattern = self.config.alpha_pattern.iter().find(|(pattern, _)| pattern_matches(pattern, path));
         let alpha = pattern.map_or(self.config.lora_alpha, |(_, alpha)| *alpha);
         if self.config.use_rslora { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 }
+    }
+
+    /// Attaches the module's branch to its layer; whether there is one.
+    pub(crate) fn attach(&self, linear: &mut Linear, dropout: f64) -> Result<bool, Error> {
+        let Some((a, b)) = self.pair(&linear.path) else { return Ok(false) };
+        let ([rank, inputs], [outputs, rank_b]) = (a.dims(), b.dims());
+        if [outputs, inputs] != linear.shape() || rank != rank_b {
+            let reason = format!(
+                "{}: lora_A {:?} and lora_B {:?} do not fit the layer's weight {:?}",
+                linear.path,
+                a.dims(),
+                b.dims(),
+                linear.shape()
+            );
+            return Err(self.error(reason));
+        }
+        linear.lora = Some(LoraBranch { a, b, scaling: self.scaling(&linear.path, rank), dropout, seed: 0 });
+        Ok(true)
     }
 
     pub(crate) fn error(&self, reason: String) -> Error {

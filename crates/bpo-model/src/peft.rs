@@ -104,13 +104,36 @@ impl Adapter {
     /// # Errors
     /// [`Error::Input`] when a tensor cannot be read back from its device.
     pub fn to_peft(&self, base: &str) -> Result<[(&'static str, Vec<u8>); 2], Error> {
-        let mut tensors = Vec::with_capacity(self.weights.len());
+        self.peft_files(self.peft_config(base), &Parameters::new())
+    }
+
+    /// As [`Adapter::to_peft`], of a sequence classifier with its trained head in `modules`: PEFT's `modules_to_save`.
+    pub(crate) fn to_peft_with_head(
+        &self,
+        base: &str,
+        head: &Parameters,
+        modules: &[&str],
+    ) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+        let mut config = self.peft_config(base);
+        config["task_type"] = json!("SEQ_CLS");
+        config["modules_to_save"] = json!(modules);
+        // Short names would say the head's layers, too.
+        config["target_modules"] = json!(self.modules().collect::<Vec<&str>>());
+        self.peft_files(config, head)
+    }
+
+    fn peft_files(&self, config: Value, head: &Parameters) -> Result<[(&'static str, Vec<u8>); 2], Error> {
+        let mut tensors = Vec::with_capacity(self.weights.len() + head.len());
         for (name, tensor) in self.weights.iter() {
             tensors.push((format!("{PREFIX}{name}.weight"), tensor.dims().to_vec(), to_le_bytes(tensor)?));
         }
+        for (name, tensor) in head.iter() {
+            let [rows, columns] = tensor.dims();
+            let shape = if name.ends_with(".bias") { vec![columns] } else { vec![rows, columns] };
+            tensors.push((format!("{PREFIX}{name}"), shape, to_le_bytes(tensor)?));
+        }
         let tensors = safetensors_file(Dtype::F32, &tensors, Some(torch_format()))?;
-        let config =
-            serde_json::to_vec_pretty(&self.peft_config(base)).map_err(|error| Error::Input(error.to_string()))?;
+        let config = serde_json::to_vec_pretty(&config).map_err(|error| Error::Input(error.to_string()))?;
         Ok([("adapter_config.json", config), ("adapter_model.safetensors", tensors)])
     }
 

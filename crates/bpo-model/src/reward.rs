@@ -1,13 +1,17 @@
+mod files;
+mod training;
+
 use std::path::Path;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::{
-    Checkpoint, Decoder, DecoderConfig, Error, Input, PositionKind, Precision,
+    Checkpoint, Decoder, DecoderConfig, Dtype, Error, Input, PositionKind,
     config::{Keys, MODEL_TYPES},
     decoder::HeadKind,
     encoder::{self, Encoder, EncoderConfig, TypedRow},
-    source::FromFile,
+    precision::cast,
+    source::{FreshHead, FromFile},
 };
 
 /// A reward model: a decoder (`LlamaForSequenceClassification`, `GemmaForSequenceClassification`, …) or an encoder
@@ -46,15 +50,38 @@ impl SequenceClassifier {
     /// As [`Decoder::from_dir`]; [`Error::Unsupported`] when it has another number of labels, [`Error::NoScores`] when
     /// it has no head that scores.
     pub fn from_dir(dir: &Path, device: &Device) -> Result<Self, Error> {
+        Self::read(dir, device, Dtype::Float32, None).map(|(model, _)| model)
+    }
+
+    /// As [`SequenceClassifier::from_dir`], to be trained: of a model without a head that scores, or with a part of one,
+    /// what is missing is made by `seed` (normal with `initializer_range`, biases zero), and its tensors are named. The
+    /// head of a language model is left out. `dtype` is for decoders; encoders are f32.
+    ///
+    /// # Errors
+    /// As [`SequenceClassifier::from_dir`] but for [`Error::NoScores`]; [`Error::Unsupported`] for an encoder in
+    /// `bfloat16`.
+    pub fn to_be_trained(dir: &Path, device: &Device, dtype: Dtype, seed: u64) -> Result<(Self, Vec<String>), Error> {
+        Self::read(dir, device, dtype, Some(seed))
+    }
+
+    fn read(dir: &Path, device: &Device, dtype: Dtype, seed: Option<u64>) -> Result<(Self, Vec<String>), Error> {
         let path = dir.join("config.json");
         let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
         let raw = Keys::parse(&path, &bytes)?;
         let device = device.clone().inner();
+        let mut fresh = seed.map(|seed| FreshHead::new(seed, &raw));
+        let made = |fresh: Option<FreshHead>| fresh.map(|fresh| fresh.made).unwrap_or_default();
         if EncoderConfig::is_one(&raw) {
+            if dtype == Dtype::Bfloat16 {
+                let (key, value) = ("model_type".into(), raw["model_type"].to_string());
+                let supported = "dtype = \"bfloat16\" is for decoders; encoders are float32".into();
+                return Err(Error::Unsupported { path, key, value, supported });
+            }
             let config = EncoderConfig::read(&path, &raw)?;
             let checkpoint = Checkpoint::open(dir)?;
-            check_head(dir, &checkpoint, config.scores())?;
-            return Ok(Self(Body::Encoder(Box::new(Encoder::read(config, &checkpoint, &device)?))));
+            check_head(dir, &checkpoint, config.scores(), fresh.is_some())?;
+            let encoder = Encoder::read(config, &checkpoint, &device, fresh.as_mut())?;
+            return Ok((Self(Body::Encoder(Box::new(encoder))), made(fresh)));
         }
         let config = DecoderConfig::from_json(&path, &bytes).map_err(|error| match error {
             Error::Unsupported { path, key, value, .. } if key == "model_type" => {
@@ -64,13 +91,18 @@ impl SequenceClassifier {
             other => other,
         })?;
         let checkpoint = Checkpoint::open(dir)?;
-        check_head(dir, &checkpoint, DECODER_HEAD)?;
-        let score = checkpoint.read(DECODER_HEAD, [1, config.hidden_size], &device)?;
+        check_head(dir, &checkpoint, DECODER_HEAD, fresh.is_some())?;
+        let shape = [1, config.hidden_size];
+        let score = match &mut fresh {
+            Some(fresh) if !checkpoint.has(DECODER_HEAD) => fresh.matrix(DECODER_HEAD, shape, &device),
+            _ => checkpoint.read(DECODER_HEAD, shape, &device)?,
+        };
         let names = config.architecture.names();
-        let mut source = FromFile::decoder(&checkpoint, names, &device, Precision::default());
+        let precision = dtype.precision(&checkpoint, &device);
+        let mut source = FromFile::decoder(&checkpoint, names, &device, precision);
         let decoder = Decoder::assemble(config, HeadKind::None, &mut source)?;
         source.finish_decoder(names)?;
-        Ok(Self(Body::Decoder(Box::new(ScoredDecoder { decoder, score }))))
+        Ok((Self(Body::Decoder(Box::new(ScoredDecoder { decoder, score }))), made(fresh)))
     }
 
     /// Ids that its embedding has.
@@ -120,7 +152,7 @@ impl SequenceClassifier {
     }
 
     /// One score per row of token ids and their types (BERT's 0 and 1 for the parts of a pair; those missing are 0, and
-    /// models without types ignore them). Rows are right-padded to a common length. Which token of a decoder is read
+    /// models without types ignore them). Which token of a decoder is read
     /// follows transformers: the last one that is not `pad_token_id`; of an encoder it is the first.
     ///
     /// # Errors
@@ -130,19 +162,44 @@ impl SequenceClassifier {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        if let Some(row) = rows.iter().position(|(ids, _)| ids.is_empty()) {
-            return Err(Error::Input(format!("row {row} has no tokens")));
-        }
-        let scores = match &self.0 {
-            Body::Decoder(model) => model.scores(&rows.iter().map(|(ids, _)| *ids).collect::<Vec<_>>())?,
-            Body::Encoder(model) => model.scores(rows)?,
-        };
+        let scores = self.head(self.features(rows)?);
         scores.try_into_vec_as().map_err(|error| Error::Input(format!("reading the scores back: {error}")))
+    }
+
+    /// What the head reads of each row, `[rows, hidden]`: with a body that stays as it is it is enough to compute this
+    /// once.
+    ///
+    /// # Errors
+    /// As [`SequenceClassifier::typed_scores`].
+    pub fn features(&self, rows: &[(&[u32], &[u32])]) -> Result<Tensor<2>, Error> {
+        check_rows(rows)?;
+        match &self.0 {
+            Body::Decoder(model) => {
+                let (input, last) = model.batch(rows)?;
+                Ok(model.decoder.hidden(&input).select(0, last))
+            }
+            Body::Encoder(model) => model.features(rows),
+        }
+    }
+
+    /// The scores of [`SequenceClassifier::features`], `[rows, 1]`.
+    pub fn head(&self, features: Tensor<2>) -> Tensor<2> {
+        match &self.0 {
+            Body::Decoder(model) => model.head(features),
+            Body::Encoder(model) => model.head(features),
+        }
+    }
+}
+
+fn check_rows(rows: &[TypedRow<'_>]) -> Result<(), Error> {
+    match rows.iter().position(|(ids, _)| ids.is_empty()) {
+        Some(row) => Err(Error::Input(format!("row {row} has no tokens"))),
+        None => Ok(()),
     }
 }
 
 /// Whether the head is there, and makes one score.
-fn check_head(dir: &Path, checkpoint: &Checkpoint, tensor: &str) -> Result<(), Error> {
+fn check_head(dir: &Path, checkpoint: &Checkpoint, tensor: &str, may_be_new: bool) -> Result<(), Error> {
     match checkpoint.shape(tensor).map(|shape| shape.first().copied().unwrap_or_default()) {
         Some(1) => Ok(()),
         Some(labels) => Err(Error::Unsupported {
@@ -151,29 +208,47 @@ fn check_head(dir: &Path, checkpoint: &Checkpoint, tensor: &str) -> Result<(), E
             value: labels.to_string(),
             supported: "supported: 1, a scalar reward".into(),
         }),
+        None if may_be_new => Ok(()),
         None => Err(Error::NoScores { path: dir.to_path_buf(), tensor: tensor.to_string() }),
     }
 }
 
 impl ScoredDecoder {
-    /// `[rows, 1]`.
-    fn scores(&self, rows: &[&[u32]]) -> Result<Tensor<2>, Error> {
-        let (input, time) = self.padded(rows)?;
-        let last: Vec<i64> = rows.iter().enumerate().map(|(row, ids)| (row * time + self.pooled(ids)) as i64).collect();
-        let hidden = self.decoder.hidden(&input);
-        let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows.len()]), &hidden.device());
-        Ok(hidden.select(0, last).matmul(self.score.clone().transpose()))
+    fn head(&self, features: Tensor<2>) -> Tensor<2> {
+        cast(features, FloatDType::F32).matmul(self.score.clone().transpose())
     }
 
-    fn padded(&self, rows: &[&[u32]]) -> Result<(Input, usize), Error> {
-        let time = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let mut ids = vec![0; rows.len() * time];
-        for (row, tokens) in rows.iter().enumerate() {
-            ids[row * time..row * time + tokens.len()].copy_from_slice(tokens);
+    /// The rows one behind the other in rows that are as long as pays, and the places of the tokens that are scored.
+    fn batch(&self, rows: &[TypedRow<'_>]) -> Result<(Input, Tensor<1, Int>), Error> {
+        let longest = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
+        let room = self.decoder.row_length(longest);
+        let (mut places, mut line, mut filled) = (Vec::with_capacity(rows.len()), 0, 0);
+        for (ids, _) in rows {
+            if filled + ids.len() > room {
+                (line, filled) = (line + 1, 0);
+            }
+            places.push((line, filled));
+            filled += ids.len();
         }
-        let positions: Vec<u32> = (0..rows.len()).flat_map(|_| 0..time as u32).collect();
-        let input = self.decoder.input([rows.len(), time], &ids, &positions, |_, _, _| true)?;
-        Ok((input, time))
+        let ends = places.iter().zip(rows).map(|((_, start), (ids, _))| start + ids.len());
+        let (lines, time) = (line + 1, ends.max().unwrap_or(0));
+        let (mut ids, mut positions, mut owners) =
+            (vec![0; lines * time], vec![0; lines * time], vec![usize::MAX; lines * time]);
+        for (row, ((line, start), (tokens, _))) in places.iter().zip(rows).enumerate() {
+            let range = line * time + start..line * time + start + tokens.len();
+            ids[range.clone()].copy_from_slice(tokens);
+            owners[range.clone()].fill(row);
+            positions[range].iter_mut().zip(0..).for_each(|(position, place)| *position = place);
+        }
+        let same = |line: usize, query: usize, key: usize| owners[line * time + query] == owners[line * time + key];
+        let input = self.decoder.input([lines, time], &ids, &positions, same)?;
+        let scored: Vec<i64> = places
+            .iter()
+            .zip(rows)
+            .map(|((line, start), (ids, _))| (line * time + start + self.pooled(ids)) as i64)
+            .collect();
+        let device = self.decoder.device().inner();
+        Ok((input, Tensor::from_data(TensorData::new(scored, [rows.len()]), &device)))
     }
 
     /// Index of the token whose hidden state is scored.

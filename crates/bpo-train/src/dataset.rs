@@ -67,7 +67,7 @@ fn of_prompt(row: PromptRow, needs_reference: bool) -> Result<Source, Error> {
 }
 
 fn of_pair((id, row): (usize, PreferenceRow)) -> Source {
-    let PreferenceRow { line, prompt, chosen, rejected } = row;
+    let PreferenceRow { line, prompt, chosen, rejected, margin: _ } = row;
     Source { id, line, prompt, reference: Some(chosen.clone()), given: vec![chosen, rejected] }
 }
 

@@ -1,5 +1,5 @@
 //! The loop: sample from the behaviour policy, ask the annotator, take a step on the pairs, refresh.
-//! Start from [`run`] (online preference optimisation) or [`sft`]; a [`Recipe`] says everything else.
+//! Start from [`run`] (online preference optimisation), [`sft`] or [`reward`]; a [`Recipe`] says everything else.
 //! This crate parses no flags and prints nothing: what happens is told to an [`Observer`].
 #![cfg_attr(
     test,
@@ -24,6 +24,7 @@ mod recipe;
 mod rehearsal;
 mod replay;
 mod report;
+mod reward;
 mod run;
 mod schedule;
 mod score;
@@ -46,10 +47,11 @@ pub use observer::{Interrupt, Observer, ShownPair, Silent, Stage};
 pub use optimizer::{AdamW, AdamWConfig, Gradients};
 pub use recipe::{
     CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, EvalStrategy, FDivergenceType, LrScheduler, OneOrMany,
-    Recipe, Reference, SftRecipe,
+    Recipe, Reference, RewardRecipe, SftRecipe, Tuning,
 };
 pub use rehearsal::{Footprint, Load, Pace, Rehearsal};
 pub use report::{CurvePoint, Report, SamplePair};
+pub use reward::{ReliabilityBin, RewardEvaluation, RewardInputs, RewardReport, reward, reward_ids};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};
 pub use score::{Scored, backward, sequence_logps, token_logps};

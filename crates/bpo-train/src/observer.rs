@@ -18,6 +18,8 @@ pub enum Stage {
     Train,
     /// Sampling and judging held-out prompts.
     Evaluate,
+    /// Reading texts as a reward model does, without gradients.
+    Read,
 }
 
 /// A wish to stop, shared by whoever may have it (a signal handler, a test) and the run that heeds it.

@@ -34,7 +34,7 @@ const RATING_LEADS: [&str; 5] = ["final rating", "rating", "score", "answer", "m
 /// | anything else: both, none, half a reply | none |
 ///
 /// A `<think>…</think>` before the reply does not count.
-pub(super) fn verdict(reply: &str) -> Result<Answer, Abstention> {
+pub(crate) fn verdict(reply: &str) -> Result<Answer, Abstention> {
     let said = spoken(reply)?;
     if let Some(object) = object(said) {
         let value = object.get("verdict").and_then(Value::as_str);
@@ -51,7 +51,7 @@ pub(super) fn verdict(reply: &str) -> Result<Answer, Abstention> {
 
 /// Reads a rating from `lowest` to `highest`: a number alone (`7`, `7.5`, `**7**`, `Rating: 7`, `7/10` where 10 is the
 /// highest), `{"rating": 7}` (or `score`), or one number in `[[ ]]`.
-pub(super) fn rating(reply: &str, [lowest, highest]: [f64; 2]) -> Result<Answer, Abstention> {
+pub(crate) fn rating(reply: &str, [lowest, highest]: [f64; 2]) -> Result<Answer, Abstention> {
     let said = spoken(reply)?;
     let number = if let Some(object) = object(said) {
         object.get("rating").or_else(|| object.get("score")).and_then(Value::as_f64)

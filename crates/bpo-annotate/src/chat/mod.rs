@@ -1,6 +1,6 @@
 //! A language model as judge, behind any server that speaks OpenAI's chat completions.
 
-mod grammar;
+pub(crate) mod grammar;
 mod prompt;
 
 use serde_json::{Map, Value, json};

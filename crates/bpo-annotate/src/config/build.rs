@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::local::PairTemplate;
 use super::remote::seconds;
 use super::{AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Order, PanelConfig};
 use crate::panel::checked;
 use crate::{
-    Annotator, BothOrders, Command, CommandJudge, CommandScorer, Error, Length, LengthGoal, Lexicon, Panel, Prefer,
-    RandomOrder, RegexRule, Scored, Scorer, TieIdentical,
+    Annotator, BothOrders, Command, CommandJudge, CommandScorer, Error, Length, LengthGoal, Lexicon, LocalModel,
+    PairRanker, PairScorer, Panel, Prefer, RandomOrder, RegexRule, Scored, Scorer, TieIdentical,
 };
 
 /// What an annotator may need that this crate does not have; the program supplies it.
@@ -21,6 +22,31 @@ pub trait Parts {
     /// # Errors
     /// [`Error::Load`] with the reason.
     fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error>;
+
+    /// Loads the language model of a folder, or the program's own (`embedded`), to be asked.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    fn judge_model(&mut self, folder: &Path) -> Result<Box<dyn LocalModel + Send>, Error> {
+        let (name, reason) = (folder.display().to_string(), "this program has no local judges".to_owned());
+        Err(Error::Load { name, reason })
+    }
+
+    /// Loads the pairwise ranker of a folder; `template` makes one text of two responses where it needs one, and `is_own`
+    /// says whether the settings named it.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with the reason.
+    fn pair_ranker(
+        &mut self,
+        folder: &Path,
+        template: PairTemplate,
+        is_own: bool,
+    ) -> Result<Box<dyn PairScorer + Send>, Error> {
+        let _ = (template, is_own);
+        let (name, reason) = (folder.display().to_string(), "this program has no pairwise rankers".to_owned());
+        Err(Error::Load { name, reason })
+    }
 
     /// An environment variable, which may hold a key; this crate reads none itself.
     fn environment(&self, name: &str) -> Option<String> {
@@ -48,7 +74,7 @@ impl AnnotatorConfig {
     /// have no effect.
     pub fn build(&self, parts: &mut dyn Parts) -> Result<Box<dyn Annotator + Send>, Error> {
         self.check()?;
-        let random = self.order == Some(Order::Random) || (self.order.is_none() && self.is_chat());
+        let random = self.order == Some(Order::Random) || (self.order.is_none() && self.asks_a_model());
         Ok(match self.judge(parts)? {
             Judge::Scores(scorer) => Box::new(TieIdentical(Scored(scorer))),
             Judge::Compares(judge) if self.both_orders => Box::new(TieIdentical(BothOrders::new(judge))),
@@ -57,8 +83,8 @@ impl AnnotatorConfig {
         })
     }
 
-    fn is_chat(&self) -> bool {
-        matches!(self.kind, AnnotatorKind::Chat(_))
+    fn asks_a_model(&self) -> bool {
+        matches!(self.kind, AnnotatorKind::Chat(_) | AnnotatorKind::Judge(_))
     }
 
     /// Checks what no single key can check; nothing is read, started or asked.
@@ -69,6 +95,7 @@ impl AnnotatorConfig {
         let compares = match &self.kind {
             AnnotatorKind::Command(it) => it.mode == Mode::Compare,
             AnnotatorKind::Chat(it) => it.mode == Mode::Compare,
+            AnnotatorKind::Judge(it) => it.mode == Mode::Compare,
             _ => false,
         };
         if let AnnotatorKind::Panel(_) = &self.kind
@@ -76,10 +103,17 @@ impl AnnotatorConfig {
         {
             return Err(refuse("`both_orders` and `order` belong to the members of a panel that compare"));
         }
+        if let AnnotatorKind::PairRanker(_) = &self.kind
+            && (self.both_orders || self.order.is_some())
+        {
+            return Err(refuse(
+                "`both_orders` and `order` have no effect on a pair ranker: it always reads both orders",
+            ));
+        }
         if self.both_orders && !compares {
             return Err(refuse(
                 "`both_orders` has no effect on scores, which do not depend on an order; \
-                 it is for `kind = \"command\"` and `kind = \"chat\"` with `mode = \"compare\"`",
+                 it is for `kind = \"command\"`, `kind = \"chat\"` and `kind = \"judge\"` with `mode = \"compare\"`",
             ));
         }
         if self.order.is_some() && !compares {
@@ -97,6 +131,7 @@ impl AnnotatorConfig {
             AnnotatorKind::Command(it) => it.timeout().map(|_| ()),
             AnnotatorKind::Chat(it) => it.check(),
             AnnotatorKind::RewardEndpoint(it) => it.check(),
+            AnnotatorKind::Judge(it) => it.check(),
             AnnotatorKind::Panel(it) => it.check(),
             _ => Ok(()),
         }
@@ -115,6 +150,14 @@ impl AnnotatorConfig {
                     Mode::Compare => Judge::Compares(Box::new(it.judge(&service, parts)?)),
                     Mode::Score => Judge::Scores(Box::new(it.rater(&service, parts)?)),
                 }
+            }
+            AnnotatorKind::Judge(it) => match it.mode {
+                Mode::Compare => Judge::Compares(Box::new(it.judge(parts)?)),
+                Mode::Score => Judge::Scores(Box::new(it.rater(parts)?)),
+            },
+            AnnotatorKind::PairRanker(it) => {
+                let scorer = parts.pair_ranker(&it.path, it.template()?, it.template.is_some())?;
+                Judge::Compares(Box::new(PairRanker::new(scorer)))
             }
             AnnotatorKind::RewardEndpoint(it) => {
                 Judge::Scores(Box::new(it.build(&self.service.clone().unwrap_or_default(), parts)?))

@@ -8,8 +8,18 @@ use super::explain::unknown_key;
 use crate::{embedded, failure::Failure};
 
 /// Keys whose values are paths, or lists of them.
-const KEYS: [&str; 9] =
-    ["model", "tokenizer", "prompts", "references", "data", "pairs", "outcomes", "adapter", "model_config"];
+const KEYS: [&str; 10] = [
+    "model",
+    "tokenizer",
+    "prompts",
+    "references",
+    "data",
+    "pairs",
+    "eval_pairs",
+    "outcomes",
+    "adapter",
+    "model_config",
+];
 /// The key with a rule of its own: a string or a table.
 const ANNOTATOR: &str = "annotator";
 

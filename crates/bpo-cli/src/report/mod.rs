@@ -111,11 +111,16 @@ impl Drawn {
 
 /// The commands that make the run again.
 fn how(dir: &Path, record: &Record) -> Vec<String> {
-    let verb = if record.setting("data").is_some() { "sft" } else { "train" };
+    let is_set = |key: &str| record.setting(key).is_some();
+    let verb = match (is_set("tuning"), is_set("data")) {
+        (true, _) => &["reward", "train"][..],
+        (_, true) => &["sft"],
+        _ => &["train"],
+    };
     let recipe = dir.join("recipe.toml").display().to_string();
     let device = record.inputs.get("device").map(|device| ["--device".to_owned(), device.clone()]);
-    let words = [verb.to_owned(), recipe, "--run-dir".to_owned(), "runs/again".to_owned()];
-    vec![format!("# bpo {}", env!("CARGO_PKG_VERSION")), command(words.into_iter().chain(device.into_iter().flatten()))]
+    let words = verb.iter().map(ToString::to_string).chain([recipe, "--run-dir".to_owned(), "runs/again".to_owned()]);
+    vec![format!("# bpo {}", env!("CARGO_PKG_VERSION")), command(words.chain(device.into_iter().flatten()))]
 }
 
 impl From<bpo_report::Error> for Failure {

@@ -86,6 +86,7 @@ impl Observer for Watch {
             Stage::Judge => ("judge", "pairs"),
             Stage::Train => ("train", "batches"),
             Stage::Evaluate => ("evaluate", "tokens"),
+            Stage::Read => ("read", "texts"),
         };
         self.stage = Some(self.progress.stage(name, total as usize, unit));
     }

@@ -3,7 +3,7 @@ use std::path::Path;
 use bpo_kernels::Heads;
 use serde_json::Value;
 
-use super::names::{BERT, DEBERTA, DISTILBERT, Names, ROBERTA};
+use super::names::{BERT, DEBERTA, DISTILBERT, Names, PAIR_RM, ROBERTA};
 use crate::{Activation, Error, config::Keys};
 
 /// Every `model_type` that is read, for error messages.
@@ -41,6 +41,10 @@ pub struct EncoderConfig {
     /// Between the two layers of the head; `None` is tanh.
     pub(super) head_activation: Option<Activation>,
     pub(super) relative: Option<RelativeConfig>,
+    /// Hidden states that the head reads side by side.
+    pub(crate) head_inputs: usize,
+    /// Numbers that it makes.
+    pub(crate) labels: usize,
     pub(crate) raw: Value,
 }
 
@@ -99,6 +103,12 @@ impl EncoderConfig {
         Ok(config)
     }
 
+    /// The same encoder with the head of PairRM (Jiang et al. 2023, arXiv:2306.02561): a layer over the hidden states of the
+    /// prompt's and of a response's mark, tanh, and a number for each task.
+    pub(crate) fn pair_rm(self) -> Self {
+        Self { names: &PAIR_RM, head_inputs: 2, head_activation: None, ..self }
+    }
+
     /// The tensor that makes scores.
     pub(crate) fn scores(&self) -> &'static str {
         self.names.out_weight
@@ -146,6 +156,8 @@ impl Keys<'_> {
             activation: self.activation(&["hidden_act"], "gelu")?,
             head_activation: None,
             relative: None,
+            head_inputs: 1,
+            labels: 1,
             raw: self.raw.clone(),
         })
     }
@@ -171,6 +183,8 @@ impl Keys<'_> {
             activation: self.activation(&["activation"], "gelu")?,
             head_activation: Some(Activation::Relu),
             relative: None,
+            head_inputs: 1,
+            labels: 1,
             raw: self.raw.clone(),
         })
     }

@@ -59,4 +59,20 @@ impl Layer {
         let grown = activation.of(self.up.forward(x.clone()));
         self.mlp_norm.forward(self.down.forward(grown) + x)
     }
+
+    /// Those of attention first.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let own = self.distances.iter().flat_map(|own| own.key.iter().chain(&own.query));
+        self.qkv.iter().chain(own).chain([&self.output, &self.up, &self.down])
+    }
+
+    /// As [`Layer::linears`].
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let own = self.distances.iter_mut().flat_map(|own| own.key.iter_mut().chain(&mut own.query));
+        self.qkv.iter_mut().chain(own).chain([&mut self.output, &mut self.up, &mut self.down])
+    }
+
+    pub fn norms_mut(&mut self) -> [&mut Norm; 2] {
+        [&mut self.attention_norm, &mut self.mlp_norm]
+    }
 }

@@ -17,6 +17,21 @@ pub(super) struct Names {
     pub dense: &'static str,
     pub out: &'static str,
     pub out_weight: &'static str,
+    /// Modules that hold the head, as PEFT's `modules_to_save` names them.
+    pub head_modules: &'static [&'static str],
+}
+
+impl Names {
+    /// What stands before the names of the body, and is missing from files of the bare body.
+    pub fn prefix(&self) -> &'static str {
+        self.embeddings.find('.').map_or("", |dot| &self.embeddings[..=dot])
+    }
+
+    /// Whether a tensor is the head's.
+    pub fn is_of_head(&self, tensor: &str) -> bool {
+        let below = |path: &str| tensor.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+        below(self.dense) || below(self.out)
+    }
 }
 
 pub(super) const BERT: Names = Names {
@@ -32,6 +47,7 @@ pub(super) const BERT: Names = Names {
     dense: "bert.pooler.dense",
     out: "classifier",
     out_weight: "classifier.weight",
+    head_modules: &["classifier", "pooler"],
 };
 
 pub(super) const ROBERTA: Names = Names {
@@ -41,6 +57,7 @@ pub(super) const ROBERTA: Names = Names {
     dense: "classifier.dense",
     out: "classifier.out_proj",
     out_weight: "classifier.out_proj.weight",
+    head_modules: &["classifier"],
     ..BERT
 };
 
@@ -57,6 +74,7 @@ pub(super) const DISTILBERT: Names = Names {
     dense: "pre_classifier",
     out: "classifier",
     out_weight: "classifier.weight",
+    head_modules: &["classifier", "pre_classifier"],
 };
 
 pub(super) const DEBERTA: Names = Names {
@@ -66,4 +84,16 @@ pub(super) const DEBERTA: Names = Names {
     qkv: ["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"],
     dense: "pooler.dense",
     ..BERT
+};
+
+/// DeBERTa in `DebertaV2PairRM`.
+pub(super) const PAIR_RM: Names = Names {
+    encoder: "pretrained_model.encoder",
+    embeddings: "pretrained_model.embeddings",
+    layers: "pretrained_model.encoder.layer",
+    dense: "head_layer.1",
+    out: "head_layer.4",
+    out_weight: "head_layer.4.weight",
+    head_modules: &["head_layer"],
+    ..DEBERTA
 };

@@ -8,15 +8,16 @@ use crate::{Error, linear::Linear, norm::Norm, source::Source};
 #[derive(Debug, Clone)]
 pub(super) struct Distances {
     config: RelativeConfig,
-    /// `[2 · span, hidden]`.
-    embeddings: Tensor<2>,
+    /// `[2 · span, hidden]`, as in the file.
+    pub table: Tensor<2>,
+    pub norm: Option<Norm>,
 }
 
 /// How a layer projects them; nothing where it uses its own queries' and keys' layers.
 #[derive(Debug, Clone)]
 pub(super) struct Projections {
-    key: Option<Linear>,
-    query: Option<Linear>,
+    pub key: Option<Linear>,
+    pub query: Option<Linear>,
 }
 
 /// The distances between the tokens of a batch, `[time, time]` each.
@@ -27,20 +28,16 @@ pub(super) struct Places {
     of_key: Tensor<2, Int>,
     /// `[rows, 1, 1, time]`, added to scores.
     bias: Tensor<4>,
+    /// `[2 · span, hidden]`, of the distances.
+    embeddings: Tensor<2>,
 }
 
 impl Distances {
     pub fn read(c: &EncoderConfig, config: &RelativeConfig, source: &mut dyn Source) -> Result<Self, Error> {
         let name = |module: &str| format!("{}.{module}", c.names.encoder);
-        let shape = [2 * config.span, c.hidden_size];
-        let embeddings = source.matrix(&name("rel_embeddings.weight"), shape, false)?;
-        let embeddings = if config.normed {
-            let norm = Norm::layer(name("LayerNorm"), c.hidden_size, c.norm_eps, source)?;
-            norm.forward(embeddings)
-        } else {
-            embeddings
-        };
-        Ok(Self { config: config.clone(), embeddings })
+        let table = source.matrix(&name("rel_embeddings.weight"), [2 * config.span, c.hidden_size], false)?;
+        let norm = config.normed.then(|| Norm::layer(name("LayerNorm"), c.hidden_size, c.norm_eps, source));
+        Ok(Self { config: config.clone(), table, norm: norm.transpose()? })
     }
 
     /// `lengths` of the rows, all padded to `time`.
@@ -58,6 +55,10 @@ impl Distances {
             of_query: table(&|distance| row(self.config.bucket(distance))),
             of_key: table(&|distance| row(-self.config.bucket(distance))),
             bias: Tensor::from_data(TensorData::new(bias, [lengths.len(), 1, 1, time]), device),
+            embeddings: match &self.norm {
+                Some(norm) => norm.forward(self.table.clone()),
+                None => self.table.clone(),
+            },
         }
     }
 
@@ -78,21 +79,24 @@ impl Distances {
         let index = |table: &Tensor<2, Int>| table.clone().unsqueeze::<4>().expand([rows, heads, time, time]);
         let mut scores = q.clone().matmul(k.clone().swap_dims(2, 3));
         if self.config.content_to_position {
-            let keys = self.projected(layer.distances.as_ref().and_then(|own| own.key.as_ref()), &layer.qkv[1], heads);
+            let own = layer.distances.as_ref().and_then(|own| own.key.as_ref());
+            let keys = places.projected(own.unwrap_or(&layer.qkv[1]), heads);
             scores = scores + q.matmul(keys).gather(3, index(&places.of_query));
         }
         if self.config.position_to_content {
             let own = layer.distances.as_ref().and_then(|own| own.query.as_ref());
-            let queries = self.projected(own, &layer.qkv[0], heads);
+            let queries = places.projected(own.unwrap_or(&layer.qkv[0]), heads);
             scores = scores + k.matmul(queries).gather(3, index(&places.of_key)).swap_dims(2, 3);
         }
         let weights = softmax(scores * scale + places.bias.clone(), 3);
         weights.matmul(v).swap_dims(1, 2).reshape([tokens, hidden])
     }
+}
 
+impl Places {
     /// `[1, heads, head_dim, 2 · span]`.
-    fn projected(&self, own: Option<&Linear>, shared: &Linear, heads: usize) -> Tensor<4> {
-        let x = own.unwrap_or(shared).forward(self.embeddings.clone());
+    fn projected(&self, by: &Linear, heads: usize) -> Tensor<4> {
+        let x = by.forward(self.embeddings.clone());
         let [count, hidden] = x.dims();
         x.reshape([1, count, heads, hidden / heads]).permute([0, 2, 3, 1])
     }

@@ -14,4 +14,5 @@ mod merging;
 mod parity;
 mod precision;
 mod refusals;
+mod reward;
 mod tiny;

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use bpo_model::{Adapter, Decoder, SequenceClassifier};
+use bpo_model::{Adapter, Decoder, PairClassifier, SequenceClassifier};
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
@@ -126,6 +126,23 @@ fn a_score_does_not_depend_on_the_batch() {
         for (row, together) in rows.iter().zip(model.scores(&rows).unwrap()) {
             let alone = model.scores(&[row]).unwrap()[0];
             assert!((alone - together).abs() < 1e-5, "{name}: {alone} {together}");
+        }
+    }
+}
+
+#[test]
+fn pair_rankers_give_transformers_numbers() {
+    for name in ["pair-rm", "pair-bert-1", "pair-bert-2"] {
+        let Some(dir) = fixtures(&format!("arch/{name}")) else { continue };
+        let model = PairClassifier::from_dir(&dir, &Device::flex()).unwrap();
+        assert_eq!(model.marks().is_some(), name == "pair-rm");
+        let expected = expected(&dir);
+        let lists = |key: &str| -> Option<Vec<Vec<u32>>> { Some(expected[key].as_array()?.iter().map(ids).collect()) };
+        let rows = lists("input_ids").unwrap();
+        let types = lists("token_type_ids").unwrap_or_else(|| vec![Vec::new(); rows.len()]);
+        let typed: Vec<(&[u32], &[u32])> = rows.iter().zip(&types).map(|(row, types)| (&row[..], &types[..])).collect();
+        for (ours, theirs) in model.logits(&typed).unwrap().iter().zip(numbers(&expected["logits"])) {
+            assert!((f64::from(*ours) - theirs).abs() < 2e-4, "{name}: {ours} instead of {theirs}");
         }
     }
 }

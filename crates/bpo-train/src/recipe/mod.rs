@@ -2,10 +2,12 @@
 mod causal;
 mod checks;
 mod kinds;
+mod reward;
 mod sft;
 
 pub use causal::{CausalEstimator, CausalForm, CausalRecipe};
 pub use kinds::{CollectionPhases, EvalStrategy, FDivergenceType, LrScheduler, OneOrMany, Reference};
+pub use reward::{RewardRecipe, Tuning};
 pub use sft::SftRecipe;
 
 use bpo_annotate::{AnnotatorConfig, TieRule};
@@ -430,7 +432,13 @@ mod tests {
             tokenizer: Some(String::new()),
             ..SftRecipe::default()
         });
-        for recipe in [train.unwrap(), sft.unwrap()] {
+        let reward = serde_json::to_value(RewardRecipe {
+            tokenizer: Some(String::new()),
+            eval_pairs: Some(String::new()),
+            learning_rate: Some(1e-4),
+            ..RewardRecipe::default()
+        });
+        for recipe in [train.unwrap(), sft.unwrap(), reward.unwrap()] {
             for key in recipe.as_object().unwrap().keys() {
                 assert!(document.contains(&format!("`{key}`")), "docs/recipe.md does not name `{key}`");
             }

@@ -16,6 +16,7 @@ mod procedures;
 mod reference;
 mod refusals;
 mod resume;
+mod reward;
 mod runs;
 mod scoring;
 mod selection;

@@ -41,7 +41,7 @@ impl Until {
 
 impl Observer for Until {
     fn begin(&mut self, stage: Stage, _: u64) {
-        let late = matches!(stage, Stage::Train | Stage::Evaluate) && self.seen.get() >= self.steps;
+        let late = matches!(stage, Stage::Train | Stage::Evaluate | Stage::Read) && self.seen.get() >= self.steps;
         assert!(!(self.panics && late), "killed");
     }
     fn advance(&mut self, _: u64) {}

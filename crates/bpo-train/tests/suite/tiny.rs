@@ -118,6 +118,7 @@ pub fn pairs() -> TrainRows {
         prompt: prompt(id),
         chosen: format!("w0{}", words(id, id % 3)) as String,
         rejected: words(id + 5, 1 + id % 5),
+        margin: None,
     };
     TrainRows::Pairs((0..40).map(row).collect())
 }
