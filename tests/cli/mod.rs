@@ -6,6 +6,10 @@ pub mod compare;
 mod devices;
 mod eval;
 mod generate;
+mod gguf;
+mod hub;
+#[path = "../../crates/bpo-hub/tests/server/mod.rs"]
+mod hub_server;
 mod inspect;
 mod merge;
 mod precision;

@@ -7,7 +7,7 @@ use bpo_model::SequenceClassifier;
 use burn::tensor::Device;
 use serde::Deserialize;
 
-use crate::{embedded, failure::Failure, progress::Progress, recipe};
+use crate::{embedded, failure::Failure, hub, progress::Progress, recipe};
 
 /// Responses scored at once by a reward model.
 const BATCH: usize = 16;
@@ -66,8 +66,9 @@ impl Parts for Local {
         Some(caches.join("bpo").join("answers"))
     }
 
-    fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
-        let refuse = |reason: String| Error::Load { name: folder.display().to_string(), reason };
+    fn reward_model(&mut self, path: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
+        let refuse = |reason: String| Error::Load { name: path.display().to_string(), reason };
+        let folder = &hub::local(path).map_err(|failure| refuse(failure.text()))?;
         let model = SequenceClassifier::from_dir(folder, &self.device).map_err(|e| refuse(e.to_string()))?;
         let tokenizer = Tokenizer::from_dir(folder).map_err(|e| refuse(e.to_string()))?;
         let vocab = model.vocab_size();
@@ -76,7 +77,7 @@ impl Parts for Local {
             return Err(refuse(format!("its tokenizer has {ids} ids, its vocabulary {vocab} entries")));
         }
         let score = move |items: &[Item]| score(&model, &tokenizer, items);
-        Ok(Box::new(scorer_from(folder.display().to_string(), score)))
+        Ok(Box::new(scorer_from(path.display().to_string(), score)))
     }
 }
 

@@ -18,6 +18,7 @@ mod embedded;
 mod eval;
 mod failure;
 mod generate;
+mod hub;
 mod inspect;
 mod merge;
 mod out;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let globals = &cli.globals;
+    hub::show_on(globals.progress());
     match &cli.command {
         Command::Train(args) => train::run(args, globals),
         Command::Sft(args) => sft::run(args, globals),

@@ -102,23 +102,26 @@ impl Kind {
 
     /// The values of whole blocks, as ggml makes f32 of them; bytes that fill no block are left out.
     pub fn dequantise(self, bytes: &[u8]) -> Vec<f32> {
+        let pairs = bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+        match self {
+            Self::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Self::F16 => pairs.map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
+            Self::Bf16 => pairs.map(|b| half::bf16::from_le_bytes(b).to_f32()).collect(),
+            Self::Q4_0 => self.blocks(bytes, blocks::q4_0),
+            Self::Q4_1 => self.blocks(bytes, blocks::q4_1),
+            Self::Q5_0 => self.blocks(bytes, blocks::q5_0),
+            Self::Q5_1 => self.blocks(bytes, blocks::q5_1),
+            Self::Q8_0 => self.blocks(bytes, blocks::q8_0),
+            Self::Q4K => self.blocks(bytes, blocks::q4_k),
+            Self::Q5K => self.blocks(bytes, blocks::q5_k),
+            Self::Q6K => self.blocks(bytes, blocks::q6_k),
+        }
+    }
+
+    fn blocks(self, bytes: &[u8], block: impl Fn(&[u8], &mut Vec<f32>)) -> Vec<f32> {
         let (values, size) = self.block();
         let mut out = Vec::with_capacity(bytes.len() / size * values);
-        for block in bytes.chunks_exact(size) {
-            match self {
-                Self::F32 => out.push(f32::from_le_bytes([block[0], block[1], block[2], block[3]])),
-                Self::F16 => out.push(half::f16::from_le_bytes([block[0], block[1]]).to_f32()),
-                Self::Bf16 => out.push(half::bf16::from_le_bytes([block[0], block[1]]).to_f32()),
-                Self::Q4_0 => blocks::q4_0(block, &mut out),
-                Self::Q4_1 => blocks::q4_1(block, &mut out),
-                Self::Q5_0 => blocks::q5_0(block, &mut out),
-                Self::Q5_1 => blocks::q5_1(block, &mut out),
-                Self::Q8_0 => blocks::q8_0(block, &mut out),
-                Self::Q4K => blocks::q4_k(block, &mut out),
-                Self::Q5K => blocks::q5_k(block, &mut out),
-                Self::Q6K => blocks::q6_k(block, &mut out),
-            }
-        }
+        bytes.chunks_exact(size).for_each(|bytes| block(bytes, &mut out));
         out
     }
 }

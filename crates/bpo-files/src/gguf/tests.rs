@@ -165,3 +165,35 @@ fn a_file_is_told_by_its_first_bytes() {
     std::fs::write(&path, "GG").unwrap();
     assert!(!is_one(&path));
 }
+
+proptest::proptest! {
+    /// Whatever is changed, a file is refused in words or its tensors lie inside of it.
+    #[test]
+    fn a_damaged_file_is_refused_or_stays_within_its_bounds(
+        changes in proptest::collection::vec((0_usize..700, proptest::num::u8::ANY), 1..12),
+        length in 0_usize..900,
+    ) {
+        let file = Made::new()
+            .with("general.architecture", Meta::Text("llama"))
+            .with("tokens", Meta::Texts(vec!["a", "bc", "def"]))
+            .with("scores", Meta::F32s(vec![0.0, -1.0]))
+            .with("n", Meta::U32(7))
+            .floats("w", &[2, 3], &[0.5; 6])
+            .tensor("q", &[2, 32], files::Q8_0, &[1; 68]);
+        let mut bytes = file.bytes();
+        for (at, value) in changes {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        bytes.truncate(length.max(64));
+        match in_memory("m.gguf", &bytes) {
+            Ok(gguf) => {
+                for tensor in gguf.tensors.values() {
+                    let values = tensor.kind.dequantise(&bytes[tensor.start as usize..][..tensor.length]);
+                    assert_eq!(values.len(), tensor.shape.iter().product::<usize>());
+                }
+            }
+            Err(error) => assert!(error.to_string().len() < 2000),
+        }
+    }
+}

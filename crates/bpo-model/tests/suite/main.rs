@@ -10,8 +10,10 @@
 
 mod consistency;
 mod families;
+mod gguf;
 mod merging;
 mod parity;
 mod precision;
 mod refusals;
+mod rope;
 mod tiny;
