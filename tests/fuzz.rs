@@ -30,4 +30,4 @@ macro_rules! targets {
     )*};
 }
 
-targets!(chat_template, config, journal, judge_reply, jsonl, loss_expression, safetensors, tokenizer_json);
+targets!(chat_template, config, gguf, journal, judge_reply, jsonl, loss_expression, safetensors, tokenizer_json);

@@ -18,5 +18,6 @@ mod conformance;
 mod device;
 mod faults;
 mod fuzz;
+mod gguf;
 #[allow(dead_code, reason = "each of its users uses its part")]
 mod golden;

@@ -5,6 +5,7 @@
 
 mod chat_template;
 mod config;
+mod gguf;
 mod journal;
 mod jsonl;
 mod judge_reply;
@@ -14,6 +15,7 @@ mod tokenizer_json;
 
 pub use chat_template::chat_template;
 pub use config::config;
+pub use gguf::gguf;
 pub use journal::journal;
 pub use jsonl::jsonl;
 pub use judge_reply::judge_reply;

@@ -7,7 +7,11 @@ pub mod compare;
 mod devices;
 mod eval;
 mod generate;
+mod gguf;
 mod help;
+mod hub;
+#[path = "../../crates/bpo-hub/tests/server/mod.rs"]
+mod hub_server;
 mod init;
 mod inspect;
 mod merge;

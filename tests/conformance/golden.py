@@ -22,12 +22,25 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 2.0, "beta_slow": 0.2, "original_max_position_embeddings": 16}
+# Within the context of pre-training, where the short factors are at work.
+LONGROPE = {
+    "rope_type": "longrope", "short_factor": [1.1, 1.7], "long_factor": [2.5, 6.0],
+    "original_max_position_embeddings": 32,
+}
 MODELS = {
     "llama": {"model_type": "llama"},
     "llama3": {"model_type": "llama", "tie_word_embeddings": True, "rope_scaling": LLAMA3},
     "mistral": {"model_type": "mistral", "sliding_window": 4},
     "qwen2": {"model_type": "qwen2"},
     "qwen3": {"model_type": "qwen3"},
+    "linear": {"model_type": "llama", "rope_scaling": {"rope_type": "linear", "factor": 3.0}},
+    "dynamic": {"model_type": "qwen2", "rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
+    "yarn": {"model_type": "qwen3", "rope_scaling": YARN},
+    "longrope": {
+        "model_type": "phi3", "rope_scaling": LONGROPE, "partial_rotary_factor": 0.7, "sliding_window": 5,
+        "original_max_position_embeddings": 32,
+    },
     "gemma": {"model_type": "gemma", "tie_word_embeddings": True, "hidden_activation": "gelu_pytorch_tanh"},
 }
 GROUPS = [

@@ -256,6 +256,15 @@ impl AnnotatorConfig {
         }
     }
 
+    /// Where its reward models are: folders, or ids on a hub.
+    pub fn reward_models(&self) -> Vec<&Path> {
+        match &self.kind {
+            AnnotatorKind::RewardModel(model) => vec![&model.path],
+            AnnotatorKind::Panel(panel) => panel.members.iter().flat_map(Self::reward_models).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether it needs the lexicon that comes with the program.
     pub fn needs_embedded_lexicon(&self) -> bool {
         match &self.kind {

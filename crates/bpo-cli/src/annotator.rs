@@ -14,7 +14,7 @@ use bpo_train::reward_ids;
 use burn::tensor::Device;
 use serde::Deserialize;
 
-use crate::{embedded, failure::Failure, progress::Progress, recipe};
+use crate::{embedded, failure::Failure, hub, progress::Progress, recipe};
 
 /// Responses scored at once by a reward model.
 const BATCH: usize = 16;
@@ -86,8 +86,9 @@ impl Parts for Local {
         Ok(Box::new(ranker::Ranker::load(folder, template, is_own, &self.device)?))
     }
 
-    fn reward_model(&mut self, folder: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
-        let refuse = |reason: String| Error::Load { name: folder.display().to_string(), reason };
+    fn reward_model(&mut self, path: &Path) -> Result<Box<dyn Scorer + Send>, Error> {
+        let refuse = |reason: String| Error::Load { name: path.display().to_string(), reason };
+        let folder = &hub::local(path).map_err(|failure| refuse(failure.text()))?;
         let model = SequenceClassifier::from_dir(folder, &self.device).map_err(|e| refuse(e.to_string()))?;
         let tokenizer = Tokenizer::from_dir(folder).map_err(|e| refuse(e.to_string()))?;
         let vocab = model.vocab_size();
@@ -96,7 +97,7 @@ impl Parts for Local {
             return Err(refuse(format!("its tokenizer has {ids} ids, its vocabulary {vocab} entries")));
         }
         let score = move |items: &[Item]| score(&model, &tokenizer, items);
-        Ok(Box::new(scorer_from(folder.display().to_string(), score)))
+        Ok(Box::new(scorer_from(path.display().to_string(), score)))
     }
 }
 

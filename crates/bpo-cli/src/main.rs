@@ -20,6 +20,7 @@ mod embedded;
 mod eval;
 mod failure;
 mod generate;
+mod hub;
 mod init;
 mod inspect;
 mod man;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let globals = &cli.globals;
+    hub::show_on(globals.progress());
     match &cli.command {
         Command::Init(args) => init::run(args, globals),
         Command::Check(args) => check::run(args, globals),

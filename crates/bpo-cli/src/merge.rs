@@ -33,7 +33,7 @@ Methods (D_k: what adapter k adds to a weight, its scaling included):
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct MergeArgs {
-    /// Language model: a Hugging Face directory, or `embedded` [default: the adapters' base model]
+    /// Language model: a Hugging Face directory, a GGUF file, a name on the hub, or `embedded` [default: the adapters' base model]
     #[arg(long, value_name = "DIR", required_unless_present = "adapter")]
     pub model: Option<ModelSource>,
     /// PEFT adapter, once for each; without one, the model is copied, with --dtype converted
@@ -51,7 +51,7 @@ pub struct MergeArgs {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Number format: float32, float16 or bfloat16 [default: the model's]
+    /// Number format: float32, float16 or bfloat16 [default: the model's; float32 of a quantised one]
     #[arg(long, value_name = "DTYPE", value_parser = dtype)]
     pub dtype: Option<WeightDtype>,
     /// Write into a folder that is not empty; other files in it are left alone
@@ -134,8 +134,8 @@ fn merged_adapter(args: &MergeArgs, device: &Device, globals: &Globals) -> Resul
 fn base_model(adapters: &[PathBuf]) -> Result<ModelSource, Failure> {
     let base = base_name(adapters)?;
     match base.parse() {
-        Ok(ModelSource::Dir(dir)) if !dir.is_dir() => Err(Failure::usage(format!(
-            "{} names the base model \"{base}\", which is no folder here; give it with --model",
+        Ok(ModelSource::Dir(path) | ModelSource::Gguf(path)) if !path.exists() => Err(Failure::usage(format!(
+            "{} names the base model \"{base}\", which is not here; give it with --model",
             adapters.first().map(|adapter| config_path(adapter).display().to_string()).unwrap_or_default()
         ))),
         Ok(source) => Ok(source),
@@ -172,7 +172,7 @@ fn check_target(args: &MergeArgs, model: Option<&ModelSource>) -> Result<(), Fai
     let Ok(target) = out.canonicalize() else { return Ok(()) };
     let model = match model {
         Some(ModelSource::Dir(dir)) => Some(dir),
-        Some(ModelSource::Embedded) | None => None,
+        Some(ModelSource::Embedded | ModelSource::Gguf(_) | ModelSource::Hub(_)) | None => None,
     };
     let is_target = |dir: &&PathBuf| dir.canonicalize().is_ok_and(|dir| dir == target);
     if let Some(input) = model.into_iter().chain(&args.adapter).find(is_target) {

@@ -1,12 +1,14 @@
-//! Where a model comes from: a Hugging Face directory, or the program itself.
+//! Where a model comes from: a Hugging Face directory, a GGUF file, the hub, or the program itself.
 use std::{
+    borrow::Cow,
     convert::Infallible,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use bpo_data::Tokenizer;
+use bpo_data::{Tokenizer, gguf_tokenizer_files};
+use bpo_files::gguf;
 use bpo_model::{Adapter, Checkpoint, Decoder, DecoderConfig, Dtype, SequenceClassifier, WeightDtype, companion_files};
 use burn::tensor::Device;
 use serde_json::Value;
@@ -14,6 +16,7 @@ use serde_json::Value;
 use crate::{
     embedded,
     failure::{Failure, io_failure, warn},
+    hub::{self, HubModel},
 };
 
 /// A causal language model, not yet loaded.
@@ -23,13 +26,21 @@ pub enum ModelSource {
     Embedded,
     /// A Hugging Face directory.
     Dir(PathBuf),
+    /// A GGUF file, which holds its configuration and its tokenizer too.
+    Gguf(PathBuf),
+    /// A model of the Hugging Face hub, fetched when it is first needed.
+    Hub(HubModel),
 }
 
 impl FromStr for ModelSource {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == embedded::NAME { Self::Embedded } else { Self::Dir(text.into()) })
+        Ok(match (Path::new(text), hub::named(text)) {
+            _ if text == embedded::NAME => Self::Embedded,
+            (_, Some(model)) => Self::Hub(model),
+            (path, None) => Self::at(path),
+        })
     }
 }
 
@@ -37,28 +48,52 @@ impl fmt::Display for ModelSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded => out.write_str(embedded::NAME),
-            Self::Dir(dir) => write!(out, "{}", dir.display()),
+            Self::Dir(path) | Self::Gguf(path) => write!(out, "{}", path.display()),
+            Self::Hub(model) => write!(out, "{}", model.id),
         }
     }
 }
 
+/// Whether a path is a GGUF file, by its name where there is nothing yet.
+fn is_gguf(path: &Path) -> bool {
+    let by_name = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    by_name && !path.is_dir() || gguf::is_one(path)
+}
+
 impl ModelSource {
+    /// A directory or a GGUF file.
+    pub fn at(path: &Path) -> Self {
+        if is_gguf(path) { Self::Gguf(path.into()) } else { Self::Dir(path.into()) }
+    }
+
+    /// Itself, or what a model of the hub is once it is here.
+    pub fn local(&self) -> Result<Cow<'_, Self>, Failure> {
+        match self {
+            Self::Hub(model) => Ok(Cow::Owned(Self::at(&model.fetched()?.path))),
+            here => Ok(Cow::Borrowed(here)),
+        }
+    }
+
     /// The configuration alone.
     pub fn load_config(&self) -> Result<DecoderConfig, Failure> {
         match self {
+            Self::Hub(_) => self.local()?.load_config(),
             Self::Embedded => Ok(DecoderConfig::from_json(Path::new("(embedded)/config.json"), embedded::CONFIG)?),
             Self::Dir(dir) => {
                 check_dir(dir)?;
                 Ok(DecoderConfig::from_dir(dir)?)
             }
+            Self::Gguf(path) => Ok(DecoderConfig::from_gguf(path)?),
         }
     }
 
     /// The weights' names and shapes.
     pub fn checkpoint(&self) -> Result<Checkpoint, Failure> {
         match self {
+            Self::Hub(_) => self.local()?.checkpoint(),
             Self::Embedded => Ok(Checkpoint::from_bytes("(embedded)", embedded::WEIGHTS.to_vec())?),
             Self::Dir(dir) => Ok(Checkpoint::open(dir)?),
+            Self::Gguf(path) => Ok(Checkpoint::open_gguf(path)?),
         }
     }
 
@@ -94,8 +129,10 @@ impl ModelSource {
     /// The model's own tokenizer.
     pub fn load_tokenizer(&self) -> Result<Tokenizer, Failure> {
         Ok(match self {
+            Self::Hub(_) => self.local()?.load_tokenizer()?,
             Self::Embedded => Tokenizer::from_bytes(embedded::TOKENIZER, Some(embedded::TOKENIZER_CONFIG))?,
             Self::Dir(dir) => Tokenizer::from_dir(dir)?,
+            Self::Gguf(path) => Tokenizer::from_gguf(path)?,
         })
     }
 
@@ -124,7 +161,7 @@ impl ModelSource {
     /// Ids that end a text, by `config.json` and `generation_config.json`.
     fn stop_ids(&self, raw: &Value) -> Result<Vec<u32>, Failure> {
         let mut ids = token_ids(raw.get("eos_token_id"));
-        if let Self::Dir(dir) = self {
+        if let Self::Dir(dir) = &*self.local()? {
             let path = dir.join("generation_config.json");
             if path.is_file() {
                 let generation: Value = serde_json::from_slice(&read(&path)?)
@@ -139,11 +176,15 @@ impl ModelSource {
     pub fn base_name(&self) -> String {
         match self {
             Self::Embedded => embedded::NAME.to_owned(),
-            Self::Dir(dir) => std::path::absolute(dir).unwrap_or_else(|_| dir.clone()).display().to_string(),
+            Self::Dir(path) | Self::Gguf(path) => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+            // PEFT has a key of its own for the revision.
+            Self::Hub(model) => bpo_hub::Id { revision: None, ..model.id.clone() }.to_string(),
         }
     }
 
-    /// Number format of the weights as stored.
+    /// Number format of the weights as stored; `None` for quantised ones.
     pub fn dtype(&self) -> Result<Option<WeightDtype>, Failure> {
         Ok(self.checkpoint()?.dtype().and_then(|name| WeightDtype::parse(&name)))
     }
@@ -156,6 +197,8 @@ impl ModelSource {
                 ("tokenizer_config.json", embedded::TOKENIZER_CONFIG.to_vec()),
             ]),
             Self::Dir(dir) => companion_files(dir).into_iter().map(|name| Ok((name, read(&dir.join(name))?))).collect(),
+            Self::Gguf(path) => Ok(gguf_tokenizer_files(path)?.to_vec()),
+            Self::Hub(_) => self.local()?.companions(),
         }
     }
 }
@@ -232,7 +275,8 @@ pub fn companions(source: &ModelSource, tokenizer: Option<&Path>) -> Result<Vec<
         files.retain(|(name, _)| name != "tokenizer.json");
         files.push(("tokenizer.json".to_owned(), read(path)?));
     }
-    if let Some(own) = named(source.companions()?).into_iter().find(|(name, _)| name == GENERATION) {
+    // The tokenizer was given because the model's own is none that is known, perhaps.
+    if let Some(own) = named(source.companions().unwrap_or_default()).into_iter().find(|(name, _)| name == GENERATION) {
         files.retain(|(name, _)| name != GENERATION);
         files.push(own);
     }
@@ -246,9 +290,10 @@ const GENERATION: &str = "generation_config.json";
 pub fn check_dir(dir: &Path) -> Result<(), Failure> {
     match std::fs::metadata(dir) {
         Err(error) => Err(io_failure(dir, &error)),
-        Ok(found) if !found.is_dir() => {
-            Err(Failure::input(format!("{}: not a folder; a model is a Hugging Face directory", dir.display())))
-        }
+        Ok(found) if !found.is_dir() => Err(Failure::input(format!(
+            "{}: not a folder; a model is a Hugging Face directory, a GGUF file or a name on the hub",
+            dir.display()
+        ))),
         Ok(_) => Ok(()),
     }
 }

@@ -52,6 +52,9 @@ pub enum Error {
         /// The limit, in (decompressed) bytes.
         limit: u64,
     },
+    /// A model file that holds a tokenizer cannot be read.
+    #[error(transparent)]
+    Files(#[from] bpo_files::Error),
     /// A `tokenizer.json` or one of its siblings cannot be used.
     #[error("{origin}: {reason}")]
     Tokenizer {

@@ -9,6 +9,7 @@
 )]
 
 mod error;
+mod gguf;
 mod layout;
 mod message;
 mod order;
@@ -24,6 +25,7 @@ mod truncate;
 mod samples;
 
 pub use error::Error;
+pub use gguf::gguf_tokenizer_files;
 pub use layout::{Group, Layout, Segment, Target, packed, padded, shared_prefix};
 pub use message::{Message, Prompt};
 pub use order::PromptOrder;

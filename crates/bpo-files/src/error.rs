@@ -40,6 +40,14 @@ pub enum Error {
         /// What is wrong with it; names the tensor where it is about one.
         reason: String,
     },
+    /// A GGUF file is damaged, or holds what is not read.
+    #[error("{path}: GGUF: {reason}", path = path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; names the tensor or the key where it is about one.
+        reason: String,
+    },
     /// A shard index names something it must not.
     #[error("{path}: shard \"{shard}\" {reason}", path = path.display())]
     Shard {

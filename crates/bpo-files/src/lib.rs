@@ -1,5 +1,5 @@
-//! Model files as untrusted input: where every tensor of a safetensors file or of a sharded model lies.
-//! Start from [`safetensors::open`].
+//! Model files as untrusted input: where every tensor of a safetensors file, of a sharded model or of a GGUF file lies.
+//! Start from [`safetensors::open`] or [`gguf::open`].
 //! It reads no tensor, links no tensor library, and allocates nothing that a file's length does not justify.
 //!
 #![doc = include_str!("../README.md")]
@@ -9,6 +9,7 @@
 )]
 
 mod error;
+pub mod gguf;
 pub mod safetensors;
 mod whole;
 

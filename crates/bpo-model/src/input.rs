@@ -4,7 +4,7 @@ use bpo_kernels::Visibility;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::{
-    DecoderConfig, Error, PositionKind,
+    DecoderConfig, Error,
     mask::Mask,
     rope::{Frequencies, Places},
 };
@@ -27,7 +27,7 @@ impl Input {
     ///
     /// # Errors
     /// [`Error::Input`] when the sizes disagree, the batch is empty, an id is not in the vocabulary or a position is
-    /// beyond those that the model has learned.
+    /// beyond those that the model can compute ([`DecoderConfig::longest`]).
     pub(crate) fn check(
         config: &DecoderConfig,
         [rows, time]: [usize; 2],
@@ -38,9 +38,8 @@ impl Input {
             let (ids, positions) = (ids.len(), positions.len());
             return Err(Error::Input(format!("{rows} rows × {time} tokens, but {ids} ids and {positions} positions")));
         }
-        let limit = config.max_position_embeddings;
-        let beyond = positions.iter().find(|&&position| position as usize >= limit);
-        if let Some(position) = beyond.filter(|_| config.positions == PositionKind::Learned) {
+        let limit = config.longest().unwrap_or(usize::MAX);
+        if let Some(position) = positions.iter().find(|&&position| position as usize >= limit) {
             return Err(Error::Input(format!("position {position} is beyond the model's {limit}, counted from 0")));
         }
         match ids.iter().find(|&&id| id as usize >= config.vocab_size) {

@@ -16,6 +16,7 @@ mod decoder;
 mod encoder;
 mod error;
 mod export;
+mod gguf;
 mod init;
 mod input;
 mod layer;

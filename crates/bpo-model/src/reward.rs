@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::{
-    Checkpoint, Decoder, DecoderConfig, Dtype, Error, Input, PositionKind,
+    Checkpoint, Decoder, DecoderConfig, Dtype, Error, Input,
     config::{Keys, MODEL_TYPES},
     decoder::HeadKind,
     encoder::{self, Encoder, EncoderConfig, TypedRow},
@@ -124,7 +124,7 @@ impl SequenceClassifier {
     /// How many tokens a row may have, where there is an end: a longer one is refused.
     pub fn longest(&self) -> Option<usize> {
         match &self.0 {
-            Body::Decoder(model) => (model.decoder.config().positions == PositionKind::Learned).then(|| self.context()),
+            Body::Decoder(model) => model.decoder.config().longest(),
             Body::Encoder(model) => Some(model.config.longest()),
         }
     }

@@ -1,3 +1,5 @@
+use std::f64::consts::PI;
+
 use bpo_kernels::rotate;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -16,15 +18,16 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// `positions`: `[tokens]`.
-    fn new(frequencies: &[f32], head_dim: usize, positions: &[u32], device: &Device) -> Self {
+    fn new(columns: &Columns, head_dim: usize, positions: &[u32], device: &Device) -> Self {
+        let Columns { frequencies, scale } = columns;
         let half = frequencies.len();
         let (mut cos, mut sin) =
             (Vec::with_capacity(positions.len() * half), Vec::with_capacity(positions.len() * half));
         for &position in positions {
             for &frequency in frequencies {
                 let (s, c) = (position as f32 * frequency).sin_cos();
-                cos.push(c);
-                sin.push(s);
+                cos.push(c * scale);
+                sin.push(s * scale);
             }
         }
         let tensor = |values| Tensor::from_data(TensorData::new(values, [positions.len(), half]), device);
@@ -46,14 +49,23 @@ impl Rotation {
     }
 }
 
-/// What a model makes positions of: inverse frequencies of a head's columns, `[rotary_dim / 2]` each.
+/// What a model makes positions of.
 #[derive(Debug)]
 pub(crate) struct Frequencies {
     kind: PositionKind,
     head_dim: usize,
-    global: Vec<f32>,
+    global: Columns,
     /// Of layers with a window, where they have their own.
-    local: Option<Vec<f32>>,
+    local: Option<Columns>,
+}
+
+/// How the columns of a head are rotated.
+#[derive(Debug)]
+struct Columns {
+    /// Inverse frequencies, `[rotary_dim / 2]`.
+    frequencies: Vec<f32>,
+    /// Cosines and sines are multiplied by it.
+    scale: f32,
 }
 
 impl Frequencies {
@@ -61,8 +73,8 @@ impl Frequencies {
         Self {
             kind: config.positions,
             head_dim: config.head_dim,
-            global: frequencies(config.rope, config.rotary_dim),
-            local: config.local_rope.map(|rope| frequencies(rope, config.rotary_dim)),
+            global: Columns::new(&config.rope, config.rotary_dim),
+            local: config.local_rope.as_ref().map(|rope| Columns::new(rope, config.rotary_dim)),
         }
     }
 
@@ -74,7 +86,7 @@ impl Frequencies {
             let positions = Tensor::from_data(TensorData::new(positions, [length]), device);
             return Places::Learned(Box::new(positions));
         }
-        let rotation = |frequencies: &Vec<f32>| Box::new(Rotation::new(frequencies, self.head_dim, positions, device));
+        let rotation = |columns: &Columns| Box::new(Rotation::new(columns, self.head_dim, positions, device));
         Places::Rotary { global: rotation(&self.global), local: self.local.as_ref().map(rotation) }
     }
 }
@@ -101,26 +113,56 @@ impl Places {
     }
 }
 
-fn frequencies(rope: Rope, dim: usize) -> Vec<f32> {
-    let frequency = |i: usize| rope.theta.powf(-2.0 * i as f64 / dim as f64);
-    (0..dim / 2).map(|i| scaled(frequency(i), rope.scaling) as f32).collect()
+impl Columns {
+    fn new(rope: &Rope, dim: usize) -> Self {
+        let plain = (0..dim / 2).map(|i| rope.theta.powf(-2.0 * i as f64 / dim as f64));
+        let scale = match rope.scaling {
+            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+                attention_factor
+            }
+            _ => 1.0,
+        };
+        let scaled: Vec<f64> = match &rope.scaling {
+            RopeScaling::Default | RopeScaling::Dynamic { .. } => plain.collect(),
+            RopeScaling::Linear { factor } => plain.map(|frequency| frequency / factor).collect(),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                let (low, high) = (*low_freq_factor, *high_freq_factor);
+                plain.map(|f| llama3(f, *factor, [low, high], *original_max_position_embeddings)).collect()
+            }
+            RopeScaling::LongRope { short_factor, .. } => plain.zip(short_factor).map(|(f, by)| f / by).collect(),
+            RopeScaling::Yarn { factor, .. } => {
+                let kept = yarn_ramp(rope, dim);
+                plain.zip(kept).map(|(f, kept)| f / factor * (1.0 - kept) + f * kept).collect()
+            }
+        };
+        Self { frequencies: scaled.into_iter().map(|frequency| frequency as f32).collect(), scale: scale as f32 }
+    }
 }
 
-fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
-    match scaling {
-        RopeScaling::Default => frequency,
-        RopeScaling::Linear { factor } => frequency / factor,
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-            let wavelength = 2.0 * std::f64::consts::PI / frequency;
-            if wavelength > original_max_position_embeddings / low_freq_factor {
-                frequency / factor
-            } else if wavelength < original_max_position_embeddings / high_freq_factor {
-                frequency
-            } else {
-                let share = (original_max_position_embeddings / wavelength - low_freq_factor)
-                    / (high_freq_factor - low_freq_factor);
-                (1.0 - share) * frequency / factor + share * frequency
-            }
-        }
+fn llama3(frequency: f64, factor: f64, [low, high]: [f64; 2], original: f64) -> f64 {
+    let wavelength = 2.0 * PI / frequency;
+    if wavelength > original / low {
+        frequency / factor
+    } else if wavelength < original / high {
+        frequency
+    } else {
+        let share = (original / wavelength - low) / (high - low);
+        (1.0 - share) * frequency / factor + share * frequency
     }
+}
+
+/// How much of each frequency YaRN keeps: 1 up to the column that turns `beta_fast` times within the original context, 0
+/// from the one that turns `beta_slow` times.
+fn yarn_ramp(rope: &Rope, dim: usize) -> Vec<f64> {
+    let RopeScaling::Yarn { beta_fast, beta_slow, truncate, original_max_position_embeddings: original, .. } =
+        rope.scaling
+    else {
+        return vec![1.0; dim / 2];
+    };
+    let column = |turns: f64| dim as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * rope.theta.ln());
+    let (first, last) = (column(beta_fast), column(beta_slow));
+    let (first, last) = if truncate { (first.floor(), last.ceil()) } else { (first, last) };
+    let (first, last) = (first.max(0.0), last.min(dim as f64 - 1.0));
+    let width = if first == last { 0.001 } else { last - first };
+    (0..dim / 2).map(|i| 1.0 - ((i as f64 - first) / width).clamp(0.0, 1.0)).collect()
 }

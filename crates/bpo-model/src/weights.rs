@@ -1,21 +1,63 @@
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use bpo_files::safetensors::{self, Dtype, Entries, Entry};
+use bpo_files::{
+    gguf::Kind,
+    safetensors::{self, Dtype, Entries},
+};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::Error;
+use crate::{
+    Error,
+    gguf::{self, Change},
+};
 
-/// The tensors of a model directory or of bytes in memory: names, shapes and where to read them.
+/// The tensors of a model directory, of a GGUF file or of bytes in memory: names, shapes and where to read them.
 /// Opening reads headers only; each tensor is read when asked for, so a model is in memory once.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    entries: Entries,
+    entries: BTreeMap<String, Stored>,
     memory: Option<Vec<u8>>,
+}
+
+/// Where a tensor lies.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub file: Arc<Path>,
+    pub shape: Vec<usize>,
+    pub start: u64,
+    pub length: usize,
+    pub format: Format,
+}
+
+/// How its values are stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Format {
+    Safetensors(Dtype),
+    Gguf(Kind, Change),
+}
+
+impl Format {
+    fn name(self) -> String {
+        match self {
+            Self::Safetensors(dtype) => format!("{dtype:?}"),
+            Self::Gguf(kind, _) => kind.name().to_owned(),
+        }
+    }
+}
+
+fn stored(entries: Entries) -> BTreeMap<String, Stored> {
+    let stored = |(name, entry): (String, safetensors::Entry)| {
+        let safetensors::Entry { file, dtype, shape, start, length } = entry;
+        (name, Stored { file, shape, start, length, format: Format::Safetensors(dtype) })
+    };
+    entries.into_iter().map(stored).collect()
 }
 
 impl Checkpoint {
@@ -27,7 +69,18 @@ impl Checkpoint {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let entries = safetensors::open(dir)?;
         let single = dir.join("model.safetensors");
-        Ok(Self { path: if single.exists() { single } else { dir.to_path_buf() }, entries, memory: None })
+        let path = if single.exists() { single } else { dir.to_path_buf() };
+        Ok(Self { path, entries: stored(entries), memory: None })
+    }
+
+    /// Opens a GGUF file. Its tensors go by Hugging Face's names, and are read as they were before they were converted and
+    /// quantised, as far as quantisation allows.
+    ///
+    /// # Errors
+    /// As [`DecoderConfig::from_gguf`](crate::DecoderConfig::from_gguf); [`Error::Files`] for a tensor that its family
+    /// does not have.
+    pub fn open_gguf(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.to_path_buf(), entries: gguf::tensors(path)?, memory: None })
     }
 
     /// Opens one safetensors file.
@@ -35,7 +88,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Files`].
     pub fn open_file(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.to_path_buf(), entries: safetensors::open_file(path)?, memory: None })
+        Ok(Self { path: path.to_path_buf(), entries: stored(safetensors::open_file(path)?), memory: None })
     }
 
     /// Reads a safetensors file that is already in memory; `name` stands for it in errors.
@@ -44,7 +97,7 @@ impl Checkpoint {
     /// [`Error::Files`].
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, Error> {
         let entries = safetensors::in_memory(name, &bytes)?;
-        Ok(Self { path: PathBuf::from(name), entries, memory: Some(bytes) })
+        Ok(Self { path: PathBuf::from(name), entries: stored(entries), memory: Some(bytes) })
     }
 
     /// Names of all tensors, sorted.
@@ -72,14 +125,35 @@ impl Checkpoint {
         self.entries.get(tensor).map(|entry| entry.shape.as_slice())
     }
 
-    /// dtype of the tensors in the safetensors spelling, e.g. `BF16`; the first one's.
+    /// dtype of the tensors in the safetensors spelling, e.g. `BF16`; the first one's. Of a GGUF file, the one that most
+    /// weights have, in ggml's spelling, e.g. `Q4_K`.
     pub fn dtype(&self) -> Option<String> {
-        self.entries.values().next().map(|entry| format!("{:?}", entry.dtype))
+        match self.entries.values().next()?.format {
+            Format::Safetensors(dtype) => Some(format!("{dtype:?}")),
+            Format::Gguf(..) => {
+                let mut weights: BTreeMap<Kind, usize> = BTreeMap::new();
+                for (entry, kind) in self.entries.values().filter_map(|entry| Some((entry, entry.kind()?))) {
+                    *weights.entry(kind).or_default() += entry.shape.iter().product::<usize>();
+                }
+                weights.into_iter().max_by_key(|(_, weights)| *weights).map(|(kind, _)| kind.name().to_owned())
+            }
+        }
+    }
+
+    /// How many tensors of a GGUF file are stored in which way, by ggml's names; empty for other files.
+    pub fn quantisations(&self) -> BTreeMap<&'static str, usize> {
+        let mut count = BTreeMap::new();
+        for kind in self.entries.values().filter_map(Stored::kind) {
+            *count.entry(kind.name()).or_default() += 1;
+        }
+        count
     }
 
     /// Whether all matrices are bf16, so that keeping them in it loses nothing.
     pub fn has_bf16_matrices(&self) -> bool {
-        self.entries.values().filter(|entry| entry.shape.len() > 1).all(|entry| entry.dtype == Dtype::BF16)
+        let is_bf16 =
+            |entry: &Stored| matches!(entry.format, Format::Safetensors(Dtype::BF16) | Format::Gguf(Kind::Bf16, _));
+        self.entries.values().filter(|entry| entry.shape.len() > 1).all(is_bf16)
     }
 
     /// Number of scalars in all tensors.
@@ -137,26 +211,36 @@ impl Checkpoint {
         Ok(values)
     }
 
-    fn values(&self, tensor: &str, entry: &Entry) -> Result<Vec<f32>, Error> {
+    fn values(&self, tensor: &str, entry: &Stored) -> Result<Vec<f32>, Error> {
         let bytes = match &self.memory {
             Some(memory) => memory[entry.start as usize..entry.start as usize + entry.length].to_vec(),
             None => read_range(&entry.file, entry.start, entry.length)?,
         };
-        let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-        match entry.dtype {
-            Dtype::F32 => Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-            Dtype::F16 => Ok(pairs().map(|b| half::f16::from_le_bytes(b).to_f32()).collect()),
-            Dtype::BF16 => Ok(pairs().map(|b| half::bf16::from_le_bytes(b).to_f32()).collect()),
-            other => Err(Error::Dtype {
-                path: entry.file.to_path_buf(),
-                tensor: tensor.to_string(),
-                dtype: format!("{other:?}"),
-            }),
+        let (kind, change) = match entry.format {
+            Format::Safetensors(Dtype::F32) => (Kind::F32, Change::Nothing),
+            Format::Safetensors(Dtype::F16) => (Kind::F16, Change::Nothing),
+            Format::Safetensors(Dtype::BF16) => (Kind::Bf16, Change::Nothing),
+            Format::Gguf(kind, change) => (kind, change),
+            Format::Safetensors(_) => {
+                let (path, tensor, dtype) = (entry.file.to_path_buf(), tensor.to_string(), entry.format.name());
+                return Err(Error::Dtype { path, tensor, dtype });
+            }
+        };
+        Ok(change.undo(kind.dequantise(&bytes), &entry.shape))
+    }
+}
+
+impl Stored {
+    /// Of a GGUF file.
+    fn kind(&self) -> Option<Kind> {
+        match self.format {
+            Format::Gguf(kind, _) => Some(kind),
+            Format::Safetensors(_) => None,
         }
     }
 }
 
-fn read_range(path: &Path, start: u64, length: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_range(path: &Path, start: u64, length: usize) -> Result<Vec<u8>, Error> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     file.seek(SeekFrom::Start(start)).map_err(Error::io(path))?;
     let mut bytes = vec![0; length];

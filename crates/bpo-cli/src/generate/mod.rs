@@ -26,7 +26,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("asked").required(true).args(["prompt", "prompts"])))]
 pub struct GenerateArgs {
-    /// Language model: a Hugging Face directory, or `embedded`
+    /// Language model: a Hugging Face directory, a GGUF file, a name on the hub, or `embedded`
     #[arg(long, value_name = "DIR")]
     pub model: ModelSource,
     /// PEFT adapter of the model

@@ -27,7 +27,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct InspectArgs {
-    /// A model directory, an adapter, a data file, a run directory, or `embedded`
+    /// A model directory, a GGUF file, a name on the hub, an adapter, a data file, a run directory, or `embedded`
     pub path: PathBuf,
     /// Model whose tokenizer counts the tokens of a data file
     #[arg(long, value_name = "DIR")]
@@ -69,6 +69,9 @@ pub fn run(args: &InspectArgs, _: &Globals) -> Result<(), Failure> {
 }
 
 fn facts(args: &InspectArgs) -> Result<(Map<String, Value>, Option<data::Tokenized>), Failure> {
+    if let Ok(source @ (ModelSource::Gguf(_) | ModelSource::Hub(_))) = args.path.to_string_lossy().parse() {
+        return Ok((model::facts(&source)?, None));
+    }
     let found = std::fs::metadata(&args.path);
     if args.path != Path::new(crate::embedded::NAME) && found.is_ok_and(|found| !found.is_dir()) {
         return data::facts(args);

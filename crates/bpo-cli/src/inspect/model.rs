@@ -1,4 +1,4 @@
-//! Facts about a model directory.
+//! Facts about a model.
 use bpo_model::{DecoderConfig, EncoderConfig, PositionKind, Rope, RopeScaling, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
@@ -7,6 +7,14 @@ use crate::{failure::Failure, source::ModelSource};
 
 /// Architecture, sizes, memory, tokenizer. Weights are not loaded.
 pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
+    let mut facts = of_the_files(source.local()?.as_ref())?;
+    if let ModelSource::Hub(model) = source {
+        facts.insert("commit".into(), json!(model.fetched()?.commit));
+    }
+    Ok(facts)
+}
+
+fn of_the_files(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
     if let ModelSource::Dir(dir) = source
         && let Some(config) = EncoderConfig::from_dir(dir)?
     {
@@ -15,7 +23,7 @@ pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
     let config = source.load_config()?;
     let checkpoint = source.checkpoint()?;
     let parameters = checkpoint.parameters();
-    Ok(object(json!({
+    let mut facts = object(json!({
         "kind": if SequenceClassifier::is_in(&checkpoint) { "reward model" } else { "language model" },
         "path": source.to_string(),
         "architecture": format!("{:?}", config.architecture).to_lowercase(),
@@ -34,7 +42,11 @@ pub fn facts(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
         "rope": rope(&config),
         "sliding_window": windows(&config),
         "tokenizer": tokenizer(source, config.vocab_size),
-    })))
+    }));
+    if matches!(source, ModelSource::Gguf(_)) {
+        facts.insert("quantisations".into(), json!(checkpoint.quantisations()));
+    }
+    Ok(facts)
 }
 
 fn encoder(source: &ModelSource, config: &EncoderConfig) -> Result<Map<String, Value>, Failure> {
@@ -62,15 +74,21 @@ fn rope(config: &DecoderConfig) -> Value {
     if config.positions == PositionKind::Learned {
         return Value::Null;
     }
-    let local = config.local_rope.map(|rope| format!("; {} in layers with a window", described(rope)));
-    json!(described(config.rope) + &local.unwrap_or_default())
+    let local = config.local_rope.as_ref().map(|rope| format!("; {} in layers with a window", described(rope)));
+    json!(described(&config.rope) + &local.unwrap_or_default())
 }
 
-fn described(rope: Rope) -> String {
-    let scaling = match rope.scaling {
+fn described(rope: &Rope) -> String {
+    let scaling = match &rope.scaling {
         RopeScaling::Default => String::new(),
         RopeScaling::Linear { factor } => format!(", linear × {factor}"),
         RopeScaling::Llama3 { factor, .. } => format!(", llama3 × {factor}"),
+        RopeScaling::Yarn { factor, .. } => format!(", yarn × {factor}"),
+        RopeScaling::Dynamic { .. } => ", dynamic".to_owned(),
+        RopeScaling::LongRope { short_factor, long_factor, .. } if short_factor == long_factor => {
+            ", a factor for each frequency".to_owned()
+        }
+        RopeScaling::LongRope { .. } => ", longrope, within the context of pre-training".to_owned(),
     };
     format!("theta {}{scaling}", rope.theta)
 }

@@ -5,7 +5,7 @@ use bpo_annotate::AnnotatorConfig;
 use toml::{Table, Value};
 
 use super::explain::unknown_key;
-use crate::{embedded, failure::Failure};
+use crate::{embedded, failure::Failure, hub};
 
 /// Keys whose values are paths, or lists of them.
 const KEYS: [&str; 10] = [
@@ -20,14 +20,18 @@ const KEYS: [&str; 10] = [
     "adapter",
     "model_config",
 ];
+/// The key whose value may be a name on the hub.
+const MODEL: &str = "model";
 /// The key with a rule of its own: a string or a table.
 const ANNOTATOR: &str = "annotator";
 
 /// Makes the paths under the keys that `wanted` picks absolute, relative ones from `base`.
 pub fn resolve(table: &mut Table, base: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
     for key in KEYS.into_iter().filter(|key| wanted(key)) {
-        if let Some(value) = table.get_mut(key) {
-            absolute(value, base);
+        match table.get_mut(key) {
+            Some(Value::String(text)) if key == MODEL && hub::named_beside(text, base).is_some() => {}
+            Some(value) => absolute(value, base),
+            None => {}
         }
     }
     match table.get_mut(ANNOTATOR) {

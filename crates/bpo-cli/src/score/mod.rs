@@ -25,10 +25,10 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("scorer").required(true).args(["model", "reward_model", "annotator"])))]
 pub struct ScoreArgs {
-    /// Language model: a Hugging Face directory, or `embedded`
+    /// Language model: a Hugging Face directory, a GGUF file, a name on the hub, or `embedded`
     #[arg(long, value_name = "DIR")]
     pub model: Option<ModelSource>,
-    /// Reward model with one label: a Hugging Face directory
+    /// Reward model with one label: a Hugging Face directory or a name on the hub
     #[arg(long, value_name = "DIR")]
     pub reward_model: Option<PathBuf>,
     /// An annotator that gives scores, as in a recipe, or a recipe (FILE.toml) that has one; rows are text

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     args::Globals,
     failure::{Failure, Kind},
+    hub,
     out::Out,
     source::{ModelSource, check_dir},
 };
@@ -24,6 +25,7 @@ type Ids = (usize, PairIds);
 /// Prints `score` of every row.
 pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> Result<(), Failure> {
     let file = RowFile::read(&args.input)?;
+    let dir = &hub::local(dir)?;
     let model = load(dir, device)?;
     let rows = rows(args, dir, &file, &model)?;
     file.warn_of_long(rows.iter().map(|(line, row)| (*line, row.ids.len())), model.context());

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::{
     embedded,
     failure::{Failure, Kind, io_failure},
+    hub,
     source::ModelSource,
 };
 
@@ -151,25 +152,33 @@ impl Identity {
 
     /// A model's configuration and weights.
     pub fn model(&mut self, source: &ModelSource) -> Result<(), Failure> {
-        let ModelSource::Dir(dir) = source else {
-            self.bytes("model config.json", embedded::CONFIG);
-            self.bytes("model model.safetensors", embedded::WEIGHTS);
-            return Ok(());
-        };
-        self.file("model config.json", &dir.join("config.json"))?;
-        for path in source.checkpoint()?.files() {
-            self.file(&format!("model {}", name(path)), path)?;
+        match source {
+            ModelSource::Embedded => {
+                self.bytes("model config.json", embedded::CONFIG);
+                self.bytes("model model.safetensors", embedded::WEIGHTS);
+                Ok(())
+            }
+            ModelSource::Gguf(path) => self.file("model", path),
+            ModelSource::Hub(model) => {
+                self.0.insert("model commit".to_owned(), model.fetched()?.commit.clone());
+                self.model(source.local()?.as_ref())
+            }
+            ModelSource::Dir(dir) => {
+                self.file("model config.json", &dir.join("config.json"))?;
+                let checkpoint = source.checkpoint()?;
+                checkpoint.files().iter().try_for_each(|path| self.file(&format!("model {}", name(path)), path))
+            }
         }
-        Ok(())
     }
 
     /// A tokenizer (a folder or a `tokenizer.json`, else the model's own) with the files that belong to it.
     pub fn tokenizer(&mut self, source: &ModelSource, path: Option<&Path>) -> Result<(), Failure> {
-        let file = match (path, source) {
+        let file = match (path, &*source.local()?) {
             (Some(path), _) if path.is_dir() => path.join("tokenizer.json"),
             (Some(path), _) => path.to_owned(),
             (None, ModelSource::Dir(dir)) => dir.join("tokenizer.json"),
-            (None, ModelSource::Embedded) => {
+            (None, ModelSource::Gguf(path)) => return self.file("tokenizer", path),
+            (None, ModelSource::Embedded | ModelSource::Hub(_)) => {
                 self.bytes("tokenizer.json", embedded::TOKENIZER);
                 self.bytes("tokenizer_config.json", embedded::TOKENIZER_CONFIG);
                 return Ok(());
@@ -196,6 +205,9 @@ impl Identity {
     pub fn annotator(&mut self, config: &AnnotatorConfig) -> Result<(), Failure> {
         if config.needs_embedded_lexicon() {
             self.bytes("annotator lexicon", embedded::LEXICON);
+        }
+        for model in config.reward_models().iter().filter_map(|path| hub::named(path.to_str()?)) {
+            self.0.insert(format!("annotator {} commit", model.id), model.fetched()?.commit.clone());
         }
         config.files().iter().try_for_each(|(what, path)| self.file(&format!("annotator {what}"), path))
     }

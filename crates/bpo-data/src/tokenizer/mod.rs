@@ -67,6 +67,18 @@ impl Tokenizer {
         Self::build("tokenizer.json", tokenizer_json, settings)
     }
 
+    /// Loads a tokenizer from what a directory would hold of it.
+    pub(crate) fn from_files(
+        origin: &str,
+        tokenizer: &[u8],
+        tokenizer_config: &[u8],
+        generation_config: &[u8],
+    ) -> Result<Self, Error> {
+        let mut settings = Settings::from_bytes(Some(tokenizer_config))?;
+        settings.read_generation_config(generation_config)?;
+        Self::build(origin, tokenizer, settings)
+    }
+
     fn build(origin: &str, bytes: &[u8], settings: Settings) -> Result<Self, Error> {
         let engine = Engine::load(origin, bytes, &settings.special_names())?;
         let id = |name: &Option<String>| name.as_deref().and_then(|name| engine.id_of(name));

@@ -67,6 +67,12 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Reads a `generation_config.json` from memory.
+    pub(super) fn read_generation_config(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let path = Path::new("generation_config.json");
+        self.read_model_config(&path.display().to_string(), &object(path, bytes)?)
+    }
+
     /// Every token that is special, whatever `tokenizer.json` says.
     pub(super) fn special_names(&self) -> Vec<&str> {
         let named = [&self.bos.text, &self.eos, &self.pad.text];

@@ -93,7 +93,7 @@ pub enum PositionKind {
 }
 
 /// How rotary frequencies are changed for long contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.
     Default,
@@ -113,15 +113,60 @@ pub enum RopeScaling {
         /// Context the model was pre-trained with.
         original_max_position_embeddings: f64,
     },
+    /// Not at all within the context; beyond it the base would grow with the length (dynamic NTK), which is not computed.
+    Dynamic {
+        /// Positions that the frequencies hold for.
+        max_position_embeddings: usize,
+    },
+    /// YaRN (Peng et al. 2023, arXiv:2309.00071): low frequencies divided, high ones kept, a ramp between, and angles
+    /// scaled.
+    Yarn {
+        /// The divisor of low frequencies.
+        factor: f64,
+        /// Cosines and sines are multiplied by this.
+        attention_factor: f64,
+        /// Frequencies that turn this often within the context are kept.
+        beta_fast: f64,
+        /// Frequencies that turn less often are divided.
+        beta_slow: f64,
+        /// The ramp begins and ends at whole columns.
+        truncate: bool,
+        /// Context the model was pre-trained with.
+        original_max_position_embeddings: f64,
+    },
+    /// LongRoPE (Ding et al. 2024, arXiv:2402.13753): each frequency has a divisor of its own.
+    LongRope {
+        /// Divisors within the context of pre-training, one for two columns.
+        short_factor: Vec<f64>,
+        /// Those of longer sequences, which are computed only where they are the same.
+        long_factor: Vec<f64>,
+        /// Cosines and sines are multiplied by this.
+        attention_factor: f64,
+        /// Context the model was pre-trained with.
+        original_max_position_embeddings: f64,
+    },
 }
 
 /// Rotary frequencies of a kind of layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
     /// Their scaling.
     pub scaling: RopeScaling,
+}
+
+impl Rope {
+    /// How many positions the frequencies hold for, where others would have to be computed beyond.
+    pub fn longest(&self) -> Option<usize> {
+        match &self.scaling {
+            RopeScaling::Dynamic { max_position_embeddings } => Some(*max_position_embeddings),
+            RopeScaling::LongRope { short_factor, long_factor, original_max_position_embeddings, .. } => {
+                (short_factor != long_factor).then_some(*original_max_position_embeddings as usize)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What `config.json` says, with the defaults of transformers filled in and one spelling for each thing.
@@ -222,6 +267,14 @@ impl DecoderConfig {
         self.tie_word_embeddings && !(has(names.head) && has(names.embedding))
     }
 
+    /// How many positions it can compute, where there is an end: a longer row is refused.
+    pub fn longest(&self) -> Option<usize> {
+        match self.positions {
+            PositionKind::Learned => Some(self.max_position_embeddings),
+            PositionKind::Rotary => self.rope.longest(),
+        }
+    }
+
     /// About how many scalars such a model has: its matrices without the head.
     pub(crate) fn scalars(&self) -> u64 {
         let [vocab, hidden, ffn, layers, heads, kv_heads, dim] = [
@@ -274,7 +327,9 @@ impl Keys<'_> {
             other => return Err(self.unsupported("model_type", other, MODEL_TYPES)),
         };
         self.check(&config)?;
-        Ok(config)
+        // Beyond them a model of long contexts would need other frequencies, in the middle of a sequence.
+        let within = config.longest().unwrap_or(usize::MAX).min(config.max_position_embeddings);
+        Ok(DecoderConfig { max_position_embeddings: within, ..config })
     }
 
     /// Something is made for each layer before the other sizes are known.
@@ -310,7 +365,17 @@ impl Keys<'_> {
             let value = if rotary == head { head.to_string() } else { format!("{rotary} of {head} columns") };
             return Err(self.unsupported(key, &value, "an even width"));
         }
-        Ok(())
+        let ropes = [Some(&config.rope), config.local_rope.as_ref()];
+        ropes.into_iter().flatten().try_for_each(|rope| self.check_factors(rope, rotary / 2))
+    }
+
+    /// Each pair of rotated columns has a factor.
+    fn check_factors(&self, rope: &Rope, pairs: usize) -> Result<(), Error> {
+        let RopeScaling::LongRope { short_factor, long_factor, .. } = &rope.scaling else { return Ok(()) };
+        match [("short_factor", short_factor), ("long_factor", long_factor)].iter().find(|(_, f)| f.len() != pairs) {
+            Some((key, factors)) => Err(self.json(&format!("\"{key}\" has {} numbers for {pairs}", factors.len()))),
+            None => Ok(()),
+        }
     }
 }
 

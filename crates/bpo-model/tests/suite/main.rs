@@ -10,9 +10,11 @@
 
 mod consistency;
 mod families;
+mod gguf;
 mod merging;
 mod parity;
 mod precision;
 mod refusals;
 mod reward;
+mod rope;
 mod tiny;

@@ -1,0 +1,49 @@
+//! Byte-level BPE (`gpt2`): merges are in the file; what splits texts before them has only a name there.
+
+use serde_json::{Value, json};
+
+use super::{Vocabulary, split};
+use crate::Error;
+
+/// `tokenizer.json`.
+pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Value, Error> {
+    let gguf = vocabulary.gguf;
+    // Files from before there were names are of GPT-2's splitter, or too old to know.
+    let name = gguf.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2");
+    let split = split::named(name).ok_or_else(|| {
+        let known = split::NAMES.join(", ");
+        let name: String = name.chars().take(64).collect();
+        vocabulary.error(format!(
+            "tokenizer.ggml.pre is {name}, which is not known ({known} are); give the tokenizer of its Hugging Face \
+             directory with --tokenizer"
+        ))
+    })?;
+    let merges = gguf.texts("tokenizer.ggml.merges")?;
+    let merges = merges.ok_or_else(|| vocabulary.error("it has no tokenizer.ggml.merges".to_owned()))?;
+    let merges: Option<Vec<[&str; 2]>> = merges.iter().map(pair).collect();
+    let merges = merges.ok_or_else(|| vocabulary.error("a merge is not two texts with a space between".to_owned()))?;
+    Ok(json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": vocabulary.added(false),
+        "normalizer": split.normalizer(),
+        "pre_tokenizer": split.pre_tokenizer(),
+        "post_processor": vocabulary.post_processor(),
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": split.whole_words,
+            "vocab": vocabulary.ids(),
+            "merges": merges,
+        },
+    }))
+}
+
+/// The halves of a merge; no token has a space in it, for bytes are spelled in printable letters.
+fn pair(merge: &str) -> Option<[&str; 2]> {
+    // llama.cpp looks from the second byte on: a merge may begin with what looks like a space.
+    let at = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ')?.0;
+    Some([&merge[..at], &merge[at + 1..]])
+}
