@@ -167,7 +167,7 @@ fn gradients_of_all_weights_are_the_slopes_of_the_scores() {
 fn adapted(model: &SequenceClassifier) -> (bpo_model::Adapter, Parameters) {
     let config = LoraConfig { r: 2, lora_alpha: 4.0, lora_dropout: 0.3, ..LoraConfig::default() };
     let adapter = model.new_adapter(config, 4).unwrap();
-    let mut parameters = adapter.weights().map(|name, tensor| direction(name, &tensor) * 0.3);
+    let mut parameters = adapter.weights().map(|name, tensor| direction(name, &tensor) * 0.25);
     model.head_parameters().iter().for_each(|(name, tensor)| parameters.insert(name.to_string(), tensor.clone()));
     (adapter, parameters)
 }
