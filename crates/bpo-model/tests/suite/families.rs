@@ -118,8 +118,8 @@ fn what_would_be_computed_wrongly_is_refused_by_its_key() {
     };
     let sizes = json!({"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2,
         "num_attention_heads": 2, "model_type": "phi3"});
-    let long = json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]});
-    assert!(with(sizes.clone(), "rope_scaling", long).contains("longrope"));
+    let scaling = json!({"rope_type": "proportional"});
+    assert!(with(sizes.clone(), "rope_scaling", scaling).contains("proportional"));
     assert!(with(sizes.clone(), "partial_rotary_factor", json!(0.3)).contains("partial_rotary_factor"));
     assert!(with(sizes.clone(), "partial_rotary_factor", json!(1.5)).contains("partial_rotary_factor"));
     let mut gemma = sizes.clone();
