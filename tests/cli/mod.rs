@@ -11,6 +11,7 @@ mod merge;
 mod precision;
 mod recipes;
 mod report;
+mod samplers;
 mod score;
 #[allow(dead_code, reason = "the faults are played in bpo-annotate")]
 #[path = "../../crates/bpo-annotate/tests/services/server.rs"]

@@ -24,6 +24,7 @@ mod out;
 mod progress;
 mod recipe;
 mod report;
+mod sampler;
 mod score;
 mod sft;
 mod source;

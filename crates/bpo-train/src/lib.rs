@@ -19,6 +19,7 @@ mod observer;
 mod optimizer;
 mod prospect;
 mod recipe;
+mod remote;
 mod replay;
 mod report;
 mod run;
@@ -33,7 +34,7 @@ mod update;
 
 pub use causal::{CausalInputs, causal};
 pub use choice::Choice;
-pub use collect::{Drawn, Sample};
+pub use collect::{Drawn, Origin, Sample};
 pub use dataset::{EvalPrompt, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use error::Error;
 pub use evaluate::{Evaluation, Evaluator, win_rate};
@@ -43,6 +44,7 @@ pub use recipe::{
     CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, FDivergenceType, LrScheduler, OneOrMany, Recipe,
     Reference, SftRecipe,
 };
+pub use remote::Remote;
 pub use report::{CurvePoint, Report, SamplePair};
 pub use run::{Inputs, Outcome, run};
 pub use schedule::{LearningRate, RefreshSchedule};

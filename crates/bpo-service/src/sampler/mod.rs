@@ -5,6 +5,7 @@ mod form;
 mod publish;
 mod reply;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
@@ -82,7 +83,7 @@ pub struct Sampler {
     /// What the model is called with the adapter that was published.
     adapter: Option<String>,
     published: Option<Published>,
-    companions: Vec<(String, Vec<u8>)>,
+    companions: Vec<(String, PathBuf)>,
 }
 
 impl Sampler {
@@ -90,10 +91,10 @@ impl Sampler {
         Self { config, client, patience, model, adapter: None, published: None, companions: Vec::new() }
     }
 
-    /// Files that an adapter's folder gets beside the adapter: `transformers serve` wants the configuration and the
-    /// tokenizer of the model there.
+    /// Files that an adapter's folder gets beside the adapter, by name: `transformers serve` loads a folder as a model,
+    /// and wants that model's configuration, weights and tokenizer there.
     #[must_use]
-    pub fn with_companions(mut self, files: Vec<(String, Vec<u8>)>) -> Self {
+    pub fn with_companions(mut self, files: Vec<(String, PathBuf)>) -> Self {
         self.companions = files;
         self
     }

@@ -30,7 +30,7 @@ impl Sampler {
             return Err(Error::Config("`publish_dir` is not set".into()));
         };
         let mut hasher = blake3::Hasher::new();
-        for (name, bytes) in files.iter().map(|(name, bytes)| (*name, bytes)).chain(self.companions()) {
+        for (name, bytes) in files {
             hasher.update(name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
         }
         let name = format!("bpo-{step:06}-{}", &hasher.finalize().to_hex()[..10]);
@@ -51,10 +51,6 @@ impl Sampler {
         Ok(self.published.get_or_insert(Published { name, folder }))
     }
 
-    fn companions(&self) -> impl Iterator<Item = (&str, &Vec<u8>)> {
-        self.companions.iter().map(|(name, bytes)| (name.as_str(), bytes))
-    }
-
     /// In a folder of another name first: a server never sees half an adapter.
     fn write(&self, root: &Path, folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), Error> {
         let failed = |path: &Path| {
@@ -63,10 +59,15 @@ impl Sampler {
         };
         let draft = root.join(format!(".draft-{}", std::process::id()));
         fs::create_dir_all(&draft).map_err(failed(&draft))?;
-        for (name, bytes) in files.iter().map(|(name, bytes)| (*name, bytes)).chain(self.companions()) {
+        for (name, bytes) in files {
             let path = draft.join(name);
             let mut file = fs::File::create(&path).map_err(failed(&path))?;
             file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed(&path))?;
+        }
+        for (name, from) in &self.companions {
+            let path = draft.join(name);
+            // The same file under another name, where that is possible: weights are large.
+            fs::hard_link(from, &path).or_else(|_| fs::copy(from, &path).map(|_| ())).map_err(failed(&path))?;
         }
         fs::rename(&draft, folder).map_err(failed(folder))
     }
