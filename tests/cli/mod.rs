@@ -19,6 +19,7 @@ mod precision;
 mod recipes;
 mod report;
 mod reward;
+mod samplers;
 mod score;
 #[allow(dead_code, reason = "the faults are played in bpo-annotate")]
 #[path = "../../crates/bpo-annotate/tests/services/server.rs"]

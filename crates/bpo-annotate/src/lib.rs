@@ -27,10 +27,11 @@ mod ranking;
 mod reward;
 mod rules;
 mod scorer;
-mod secret;
 mod service;
 mod statistics;
 mod verdict;
+
+pub use bpo_service::{MOST_TRIES, Patience, Secret, ServiceUrl};
 
 pub use agreement::{Agreement, Between};
 pub use annotator::{Annotator, Item, TieIdentical, compare_distinct};
@@ -52,7 +53,6 @@ pub use ranking::{Ranking, rank};
 pub use reward::RewardFormat;
 pub use rules::{Counting, Length, LengthGoal, Prefer, RegexRule, Sign, Unit};
 pub use scorer::{ClosureScorer, Scored, Scorer, missing_eos_penalty, scorer_from};
-pub use secret::Secret;
-pub use service::{Budget, MOST_TRIES, Patience, ServiceUrl};
+pub use service::Budget;
 pub use statistics::Statistics;
 pub use verdict::{Abstention, Comparison, Judgement, TieRule, Verdict};

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cache::{Answer, Key, key};
 use crate::chat::{Template, scored};
-use crate::service::{Answered, Dialogue, Service, ServiceUrl};
-use crate::{Abstention, Error, Item, Scorer, Statistics};
+use crate::service::{Answered, Dialogue, Service};
+use crate::{Abstention, Error, Item, Scorer, ServiceUrl, Statistics};
 
 /// Part of the identity: another way to ask makes other answers.
 const PROTOCOL: &str = "reward 1";

@@ -53,6 +53,12 @@ pub fn tell(annotator: &(impl Annotator + ?Sized), progress: &Progress) {
     annotator.statistics().lines().iter().for_each(|line| progress.say(line));
 }
 
+/// An environment variable that may hold a key.
+#[allow(clippy::disallowed_methods, reason = "a key comes from the environment and from nowhere else")]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 struct Local {
     device: Device,
 }
@@ -62,9 +68,8 @@ impl Parts for Local {
         embedded::LEXICON
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a key comes from the environment and from nowhere else")]
     fn environment(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
+        variable(name)
     }
 
     fn cache_folder(&self) -> Option<PathBuf> {

@@ -184,6 +184,17 @@ impl From<bpo_annotate::Error> for Failure {
     }
 }
 
+impl From<bpo_service::Error> for Failure {
+    fn from(error: bpo_service::Error) -> Self {
+        let kind = match error {
+            bpo_service::Error::Config(_) => Kind::Usage,
+            bpo_service::Error::Write { .. } => Kind::Run,
+            _ => Kind::Annotator,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl From<bpo_sampler::Error> for Failure {
     fn from(error: bpo_sampler::Error) -> Self {
         use bpo_sampler::Error::{BadParameter, NonFiniteLogits};

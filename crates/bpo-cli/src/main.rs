@@ -31,6 +31,7 @@ mod progress;
 mod recipe;
 mod report;
 mod reward;
+mod sampler;
 mod score;
 mod sft;
 mod source;

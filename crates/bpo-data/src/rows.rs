@@ -196,6 +196,65 @@ impl<'a> RowReader<'a> {
         })
     }
 
+    /// As [`texts`](Self::texts), a row at a time: `each` has it before the next one is read, and what it returns ends the
+    /// reading. The rows of the answer are none.
+    ///
+    /// # Errors
+    /// As [`read_texts`], and those of `each`.
+    pub fn each_text<E: From<Error>>(&self, each: impl FnMut(TextRow) -> Result<(), E>) -> Result<Read<TextRow>, E> {
+        self.each(each, |line, row| {
+            let (prompt, completion) = schema::text(row)?;
+            Ok(TextRow { line, prompt, completion })
+        })
+    }
+
+    /// As [`completions`](Self::completions), a row at a time.
+    ///
+    /// # Errors
+    /// As [`read_completions`], and those of `each`.
+    pub fn each_completions<E: From<Error>>(
+        &self,
+        each: impl FnMut(CompletionsRow) -> Result<(), E>,
+    ) -> Result<Read<CompletionsRow>, E> {
+        self.each(each, |line, row| {
+            let (prompt, given, completions) = schema::completions(row)?;
+            Ok(CompletionsRow { line, prompt, given, completions })
+        })
+    }
+
+    /// As [`prompts`](Self::prompts), a row at a time.
+    ///
+    /// # Errors
+    /// As [`read_prompts`], and those of `each`.
+    pub fn each_prompt<E: From<Error>>(
+        &self,
+        each: impl FnMut(PromptRow) -> Result<(), E>,
+    ) -> Result<Read<PromptRow>, E> {
+        let mut id = 0;
+        self.each(each, |line, row| {
+            let (prompt, reference) = schema::prompt(row)?;
+            id += 1;
+            Ok(PromptRow { id: id - 1, line, prompt, reference })
+        })
+    }
+
+    fn each<T, E: From<Error>>(
+        &self,
+        mut each: impl FnMut(T) -> Result<(), E>,
+        mut row: impl FnMut(usize, &Object) -> Result<T, String>,
+    ) -> Result<Read<T>, E> {
+        // The reader ends with an error of its own kind; which one it was is kept here.
+        let mut ended = None;
+        let read = self.read(|_, line, object| {
+            // Where bad rows are skipped the reading goes on, but `each` has ended it.
+            if ended.is_none() {
+                ended = each(row(line, object)?).err();
+            }
+            if ended.is_some() { Err(String::new()) } else { Ok(()) }
+        });
+        ended.map_or_else(|| Ok(read?), Err)
+    }
+
     /// Feeds each row to `keep` as it is read; a reason it returns becomes an error with the row's line.
     pub(crate) fn read<T>(
         &self,

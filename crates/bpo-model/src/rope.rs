@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::{DecoderConfig, PositionKind, Rope, RopeScaling};
 
-/// Rotary angles of one batch: cosines and sines `[tokens, rotary_dim / 2]`, the same for every head.
+/// Rotary angles of one batch: cosines and sines `[tokens, ⌈rotary_dim / 2⌉]`, the same for every head.
 ///
 /// Su et al. 2021, arXiv:2104.09864, in the half-split layout of Hugging Face. Computed on the host for
 /// the positions at hand, so there is no table to size and any position works.
@@ -62,7 +62,7 @@ pub(crate) struct Frequencies {
 /// How the columns of a head are rotated.
 #[derive(Debug)]
 struct Columns {
-    /// Inverse frequencies, `[rotary_dim / 2]`.
+    /// Inverse frequencies, `[⌈rotary_dim / 2⌉]`.
     frequencies: Vec<f32>,
     /// Cosines and sines are multiplied by it.
     scale: f32,
@@ -115,7 +115,7 @@ impl Places {
 
 impl Columns {
     fn new(rope: &Rope, dim: usize) -> Self {
-        let plain = (0..dim / 2).map(|i| rope.theta.powf(-2.0 * i as f64 / dim as f64));
+        let plain = (0..dim.div_ceil(2)).map(|i| rope.theta.powf(-2.0 * i as f64 / dim as f64));
         let scale = match rope.scaling {
             RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
                 attention_factor
@@ -157,12 +157,25 @@ fn yarn_ramp(rope: &Rope, dim: usize) -> Vec<f64> {
     let RopeScaling::Yarn { beta_fast, beta_slow, truncate, original_max_position_embeddings: original, .. } =
         rope.scaling
     else {
-        return vec![1.0; dim / 2];
+        return vec![1.0; dim.div_ceil(2)];
     };
     let column = |turns: f64| dim as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * rope.theta.ln());
     let (first, last) = (column(beta_fast), column(beta_slow));
     let (first, last) = if truncate { (first.floor(), last.ceil()) } else { (first, last) };
     let (first, last) = (first.max(0.0), last.min(dim as f64 - 1.0));
     let width = if first == last { 0.001 } else { last - first };
-    (0..dim / 2).map(|i| 1.0 - ((i as f64 - first) / width).clamp(0.0, 1.0)).collect()
+    (0..dim.div_ceil(2)).map(|i| 1.0 - ((i as f64 - first) / width).clamp(0.0, 1.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `rotary_pct = 0.25` of GPT-NeoX and heads of twelve columns.
+    #[test]
+    fn of_three_columns_two_frequencies_are_made() {
+        let rope = Rope { theta: 1000.0, scaling: RopeScaling::Default };
+        let made = Columns::new(&rope, 3).frequencies;
+        assert!(made[0] == 1.0 && (made[1] - 0.01).abs() < 1e-7 && made.len() == 2, "{made:?}");
+    }
 }

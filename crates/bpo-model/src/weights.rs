@@ -11,6 +11,7 @@ use bpo_files::{
     safetensors::{self, Dtype, Entries},
 };
 use burn::tensor::{Device, Tensor, TensorData};
+use half::f16;
 
 use crate::{
     Error,
@@ -40,14 +41,27 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Format {
     Safetensors(Dtype),
-    Gguf(Kind, Change),
+    Gguf(Kind, Change, Rounding),
+}
+
+/// What becomes of values once they are no longer quantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rounding {
+    None,
+    /// What converters write, so that a file and the directory made of it are one model, to the bit.
+    ToF16,
+}
+
+fn rounded(mut values: Vec<f32>) -> Vec<f32> {
+    values.iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32());
+    values
 }
 
 impl Format {
     fn name(self) -> String {
         match self {
             Self::Safetensors(dtype) => format!("{dtype:?}"),
-            Self::Gguf(kind, _) => kind.name().to_owned(),
+            Self::Gguf(kind, ..) => kind.name().to_owned(),
         }
     }
 }
@@ -152,7 +166,7 @@ impl Checkpoint {
     /// Whether all matrices are bf16, so that keeping them in it loses nothing.
     pub fn has_bf16_matrices(&self) -> bool {
         let is_bf16 =
-            |entry: &Stored| matches!(entry.format, Format::Safetensors(Dtype::BF16) | Format::Gguf(Kind::Bf16, _));
+            |entry: &Stored| matches!(entry.format, Format::Safetensors(Dtype::BF16) | Format::Gguf(Kind::Bf16, ..));
         self.entries.values().filter(|entry| entry.shape.len() > 1).all(is_bf16)
     }
 
@@ -220,7 +234,10 @@ impl Checkpoint {
             Format::Safetensors(Dtype::F32) => (Kind::F32, Change::Nothing),
             Format::Safetensors(Dtype::F16) => (Kind::F16, Change::Nothing),
             Format::Safetensors(Dtype::BF16) => (Kind::Bf16, Change::Nothing),
-            Format::Gguf(kind, change) => (kind, change),
+            Format::Gguf(kind, change, Rounding::ToF16) => {
+                return Ok(change.undo(rounded(kind.dequantise(&bytes)), &entry.shape));
+            }
+            Format::Gguf(kind, change, Rounding::None) => (kind, change),
             Format::Safetensors(_) => {
                 let (path, tensor, dtype) = (entry.file.to_path_buf(), tensor.to_string(), entry.format.name());
                 return Err(Error::Dtype { path, tensor, dtype });
@@ -234,7 +251,7 @@ impl Stored {
     /// Of a GGUF file.
     fn kind(&self) -> Option<Kind> {
         match self.format {
-            Format::Gguf(kind, _) => Some(kind),
+            Format::Gguf(kind, ..) => Some(kind),
             Format::Safetensors(_) => None,
         }
     }

@@ -24,6 +24,11 @@ impl StreamKey {
         }
         TokenStream(ChaCha8Rng::from_seed(key))
     }
+
+    /// 31 bits of the stream, a seed for a sampler that has a generator of its own.
+    pub fn seed31(self) -> u32 {
+        (self.stream().0.next_u64() >> 33) as u32
+    }
 }
 
 /// Uniform numbers of one [`StreamKey`].
@@ -57,6 +62,7 @@ mod tests {
             StreamKey { slot: 9, ..KEY },
         ] {
             assert_ne!(draw(KEY), draw(other));
+            assert_ne!(KEY.seed31(), other.seed31());
         }
     }
 

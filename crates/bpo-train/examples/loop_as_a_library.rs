@@ -77,6 +77,7 @@ fn inputs() -> Result<Inputs, Box<dyn Error>> {
         references: None,
         annotator: Box::new(Scored(scorer_from("suns", judge))),
         companions: Vec::new(),
+        sampler: None,
     })
 }
 

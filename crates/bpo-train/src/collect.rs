@@ -24,6 +24,21 @@ pub struct Sample {
     pub eos: bool,
     /// Its text.
     pub text: String,
+    /// How it came from a server, where one sampled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// How a completion came from a server.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The server gave no ids: its text was tokenised again.
+    pub retokenised: bool,
+    /// The log-probs were computed here, and are not the server's.
+    pub rescored: bool,
+    /// Mean absolute difference of the server's log-probs and ours, nats per token; where there are both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logp_gap: Option<f32>,
 }
 
 impl Sample {
@@ -75,7 +90,7 @@ pub(crate) fn sample(
     let mut sample = || -> Option<Result<Sample, Error>> {
         let Completion { tokens, logps, finish } = generation.next_finished()?;
         let text = tokenizer.decode(&tokens).map_err(Error::from);
-        Some(text.map(|text| Sample { text, eos: finish == FinishReason::Eos, tokens, logps }))
+        Some(text.map(|text| Sample { text, eos: finish == FinishReason::Eos, tokens, logps, origin: None }))
     };
     let drawn = |prompt: &&TrainPrompt| {
         let samples = (0..streams.slots).map_while(|_| sample()).collect::<Result<Vec<Sample>, Error>>()?;
@@ -85,7 +100,7 @@ pub(crate) fn sample(
 }
 
 /// A prompt that comes again in the same step gets the slots behind those it has had.
-fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usize, u64>) -> Request<'p> {
+pub(crate) fn request<'p>(prompt: &'p TrainPrompt, streams: Streams, seen: &mut HashMap<usize, u64>) -> Request<'p> {
     let first = seen.entry(prompt.id).or_default();
     let key = |slot| StreamKey { seed: streams.seed, step: streams.step, prompt: prompt.id as u64, slot };
     let samples = (*first..*first + streams.slots).map(key).collect();

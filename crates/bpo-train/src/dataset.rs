@@ -237,6 +237,7 @@ fn fitted(
             tokens,
             logps: Vec::new(),
             text,
+            origin: None,
         };
         (ids, completions.into_iter().zip(given).map(sample).collect())
     }))

@@ -53,6 +53,18 @@ pub enum Error {
         /// Why the last one had none.
         reason: String,
     },
+    /// A server's log-probs, which `sampler.trust_logps` would train on, are not the behaviour's.
+    #[error(
+        "sampler: the server's log-probs differ from those computed here by {gap:.4} nats a token in the mean, and \
+         max_logp_gap is {limit}: it serves other weights, another adapter or another precision; without trust_logps \
+         its completions are scored here"
+    )]
+    Gap {
+        /// Mean absolute difference, nats per token.
+        gap: f64,
+        /// What the recipe allows.
+        limit: f64,
+    },
     /// The observer asked to stop in the middle of an evaluation.
     #[error("interrupted")]
     Interrupted,
@@ -71,6 +83,9 @@ pub enum Error {
     /// From the annotator.
     #[error(transparent)]
     Annotator(#[from] bpo_annotate::Error),
+    /// From a server that samples.
+    #[error(transparent)]
+    Service(#[from] bpo_service::Error),
     /// From the run directory.
     #[error(transparent)]
     Store(#[from] bpo_store::Error),

@@ -22,6 +22,7 @@ mod optimizer;
 mod prospect;
 mod recipe;
 mod rehearsal;
+mod remote;
 mod replay;
 mod report;
 mod reward;
@@ -37,7 +38,7 @@ mod update;
 
 pub use causal::{CausalInputs, causal};
 pub use choice::Choice;
-pub use collect::{Drawn, Sample};
+pub use collect::{Drawn, Origin, Sample};
 pub use dataset::{EvalPrompt, HELD_OUT, Prepared, TrainPrompt, TrainRows, eval_prompts, prepare};
 pub use diversity::Diversity;
 pub use error::Error;
@@ -50,6 +51,7 @@ pub use recipe::{
     Recipe, Reference, RewardRecipe, SftRecipe, Tuning,
 };
 pub use rehearsal::{Footprint, Load, Pace, Rehearsal};
+pub use remote::Remote;
 pub use report::{CurvePoint, Report, SamplePair};
 pub use reward::{ReliabilityBin, RewardEvaluation, RewardInputs, RewardReport, reward, reward_ids};
 pub use run::{Inputs, Outcome, run};

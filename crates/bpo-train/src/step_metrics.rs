@@ -5,7 +5,7 @@ use bpo_loss::PairMetrics;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Sample, Scored,
+    Origin, Sample, Scored,
     collect::{self, Collected, Pair},
     score::sum,
     update::Losses,
@@ -124,6 +124,17 @@ pub(crate) fn describe_collection(
         metrics.insert("collect/length".into(), json!(mean(samples.iter().map(|s| s.tokens.len() as f64).sum())));
         metrics.insert("collect/distinct".into(), json!(collect::distinct(samples.iter().map(|s| s.text.as_str()))));
         metrics.insert("val/contain_eos_token".into(), json!(mean(samples.iter().filter(|s| s.eos).count() as f64)));
+    }
+    let origins: Vec<Origin> = samples.iter().filter_map(|sample| sample.origin).collect();
+    if !origins.is_empty() {
+        let count = |is: fn(&Origin) -> bool| origins.iter().filter(|origin| is(origin)).count();
+        metrics.insert("collect/rescored".into(), json!(count(|origin| origin.rescored)));
+        metrics.insert("collect/retokenised".into(), json!(count(|origin| origin.retokenised)));
+        let gaps: Vec<f64> = origins.iter().filter_map(|origin| origin.logp_gap).map(f64::from).collect();
+        if !gaps.is_empty() {
+            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+            metrics.insert("collect/server_logp_gap".into(), json!(mean));
+        }
     }
     let scores: Vec<[f64; 2]> = fresh()
         .filter_map(|Collected { choice, .. }| Some([choice.score(choice.pair[0])?, choice.score(choice.pair[1])?]))

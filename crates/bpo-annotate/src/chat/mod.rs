@@ -6,8 +6,8 @@ mod prompt;
 use serde_json::{Map, Value, json};
 
 use crate::cache::{Answer, Key, key};
-use crate::service::{Answered, Dialogue, Service, ServiceUrl};
-use crate::{Abstention, Annotator, Comparison, Error, Item, Judgement, Scorer, Statistics, Verdict};
+use crate::service::{Answered, Dialogue, Service};
+use crate::{Abstention, Annotator, Comparison, Error, Item, Judgement, Scorer, ServiceUrl, Statistics, Verdict};
 pub(crate) use prompt::Template;
 
 /// Part of the identity: another way to read replies makes other answers.

@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::chat::{COMPARE, COMPARE_NAMES, Chat, ChatJudge, ChatRater, RATE, RATE_NAMES, Template};
 use crate::reward::{NAMES, RewardEndpoint};
 use crate::service::Service;
-use crate::{Budget, Error, MOST_TRIES, Patience, RewardFormat, Secret, ServiceUrl};
+use crate::{Budget, Error, MOST_TRIES, Patience, RewardFormat, ServiceUrl};
 
 /// Settings of a language model as judge, behind a server that speaks OpenAI's chat completions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,7 +178,8 @@ impl ServiceConfig {
 
     /// The service, before its answers are kept anywhere.
     fn service(&self, url: &ServiceUrl, key_env: Option<&str>, parts: &dyn Parts) -> Result<Service, Error> {
-        let key = key_env.map(|name| key(name, parts)).transpose()?;
+        let key = key_env.map(|name| bpo_service::key(name, |name| parts.environment(name)));
+        let key = key.transpose().map_err(Error::Key)?;
         let mut service = Service::new(url.clone(), key, self.concurrency);
         service.patience = self.patience()?;
         service.budget = Budget { questions: self.budget_questions, tokens: self.budget_tokens };
@@ -202,31 +203,13 @@ impl ServiceConfig {
     }
 }
 
-/// At least a millisecond and at most a day, so that no clock overflows.
+/// [`bpo_service::seconds`] in this crate's words.
 pub(super) fn seconds(key: &str, seconds: f64) -> Result<Duration, Error> {
-    match (0.001..=86_400.0).contains(&seconds) {
-        true => Ok(Duration::from_secs_f64(seconds)),
-        false => Err(Error::Config(format!("`{key}` is {seconds}: expected seconds between 0.001 and 86400"))),
-    }
+    bpo_service::seconds(key, seconds).map_err(Error::Config)
 }
 
-/// Whether a text is the name of a variable and not, by mistake, the key itself.
 fn check_variable(name: &str) -> Result<(), Error> {
-    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    match !name.is_empty() && name.bytes().all(is_name) && !name.as_bytes()[0].is_ascii_digit() {
-        true => Ok(()),
-        false => Err(Error::Key(
-            "`api_key_env` is the name of an environment variable, in capitals as in OPENAI_API_KEY, not a key"
-                .to_owned(),
-        )),
-    }
-}
-
-fn key(name: &str, parts: &dyn Parts) -> Result<Secret, Error> {
-    check_variable(name)?;
-    let held = parts.environment(name);
-    let held = held.ok_or_else(|| Error::Key(format!("`api_key_env`: the variable {name} is not set")))?;
-    Secret::new(&held).ok_or_else(|| Error::Key(format!("`api_key_env`: the variable {name} holds no key")))
+    bpo_service::check_variable(name).map_err(Error::Key)
 }
 
 impl ChatConfig {

@@ -2,22 +2,19 @@
 //!
 //! It never makes a verdict: what a reply means is read by whoever asks, and what is no reply is an abstention.
 
-mod client;
-mod patience;
-mod url;
 mod work;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use bpo_service::{Client, Patience, Secret, ServiceUrl};
 use serde_json::Value;
 
-pub use patience::{MOST_TRIES, Patience};
-pub use url::ServiceUrl;
-
 use crate::cache::{Answer, Cache, Key};
-use crate::{AbstainQuota, Abstention, Error, Secret, Statistics};
-use client::Client;
+use crate::{AbstainQuota, Abstention, Error, Statistics};
+
+/// The longest reply that is read, in bytes. A verdict has a few hundred.
+const LONGEST_REPLY: u64 = 1 << 20;
 
 /// How much a service may be asked, since it was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,7 +61,7 @@ impl Service {
         let concurrency = concurrency.max(1);
         Self {
             url,
-            client: Client::new(key, concurrency),
+            client: Client::new(key, concurrency, LONGEST_REPLY),
             patience: Patience::default(),
             budget: Budget::default(),
             concurrency,
@@ -119,36 +116,8 @@ impl Service {
     /// # Errors
     /// [`Error::Endpoint`] when it does not say.
     pub fn models(&self) -> Result<Vec<String>, Error> {
-        let url = self.url.below("/models");
-        let refuse = |status: Option<u16>, reason: String| Error::Endpoint { url: url.clone(), status, reason };
-        let mut tried = 0;
-        let reply = loop {
-            let wait = match self.client.get(&url, self.patience.one_try) {
-                Ok(reply) if Patience::is_passing(reply.status) && tried + 1 < self.patience.tries => reply.retry_after,
-                Ok(reply) => break reply,
-                Err(_) if tried + 1 < self.patience.tries => None,
-                Err(client::Fault::Broken(why)) => return Err(refuse(None, why)),
-                Err(client::Fault::TimedOut) => return Err(refuse(None, "no reply in time".into())),
-                Err(client::Fault::TooLong) => return Err(refuse(None, "the reply is too long".into())),
-            };
-            let wait = self.patience.wait(tried, wait, u64::from(std::process::id()));
-            std::thread::sleep(wait.min(self.patience.question));
-            tried += 1;
-        };
-        let text = String::from_utf8_lossy(&reply.body);
-        if reply.status != 200 {
-            return Err(refuse(Some(reply.status), self.client.quoted(&text)));
-        }
-        let listed = serde_json::from_str::<Value>(&text).ok().and_then(|body| {
-            let models = body.get("data")?.as_array()?.iter();
-            models.map(|model| Some(model.get("id")?.as_str()?.to_owned())).collect::<Option<Vec<String>>>()
-        });
-        listed.ok_or_else(|| {
-            refuse(
-                Some(200),
-                format!("not the list of models of an OpenAI-compatible server: {}", self.client.quoted(&text)),
-            )
-        })
+        let listed = self.client.models(&self.url, &self.patience);
+        listed.map_err(|(status, reason)| Error::Endpoint { url: self.url.below("/models"), status, reason })
     }
 }
 

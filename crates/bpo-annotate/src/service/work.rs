@@ -2,17 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use bpo_service::{Client, Exchange, Failure};
 use serde_json::Value;
 
-use super::client::{Client, Fault, Reply};
 use super::{Answered, Budget, Dialogue, Patience, Service, end_of};
 use crate::cache::{Cache, Key};
 use crate::{AbstainQuota, Abstention, Error, Statistics};
-
-/// Waits are slept in slices of this, so that an error of one thread ends the others.
-const SLICE: Duration = Duration::from_millis(50);
 
 /// What all threads read.
 struct Work<'a, D> {
@@ -96,71 +93,21 @@ impl<D: Dialogue> Work<'_, D> {
         }
     }
 
-    /// Tries until there is a reply, the tries are used up or the time is.
+    /// Asks until there is a reply, the tries are used up or the time is.
     fn request(&self, body: &Value, key: Key, ledger: &Mutex<Ledger<'_>>) -> End {
-        let body = body.to_string().into_bytes();
-        let deadline = self.deadline.min(end_of(self.patience.question));
-        let mut end = End { reply: Err(Abstention::TimedOut), refused: None, tries: 0, bytes: body.len() };
-        while end.tries < self.patience.tries {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return end;
-            }
-            let tried = end.tries;
-            end.tries += 1;
-            let asked_for = match self.client.post(&self.url, &body, self.patience.one_try.min(left)) {
-                Ok(reply) if reply.status == 200 => {
-                    end.bytes += reply.body.len();
-                    end.reply = self.parsed(&reply);
-                    return end;
-                }
-                Ok(reply) => {
-                    let told = format!("HTTP {}: {}", reply.status, self.quoted(&reply));
-                    if !Patience::is_passing(reply.status) {
-                        end.refused = Some((reply.status, self.quoted(&reply)));
-                        end.reply = Err(Abstention::Status(told));
-                        return end;
-                    }
-                    end.reply = Err(Abstention::Status(format!("{told} ({} tries)", end.tries)));
-                    reply.retry_after
-                }
-                Err(Fault::TooLong) => {
-                    end.reply = Err(Abstention::Malformed("longer than 1 MiB".to_owned()));
-                    return end;
-                }
-                Err(Fault::TimedOut) => {
-                    end.reply = Err(Abstention::TimedOut);
-                    None
-                }
-                Err(Fault::Broken(why)) => {
-                    end.reply = Err(Abstention::Unreachable(format!("{why} ({} tries)", end.tries)));
-                    None
-                }
-            };
-            let wait = self.patience.wait(tried, asked_for, salt(key, tried));
-            let has_time = deadline.saturating_duration_since(Instant::now()) > wait;
-            if end.tries == self.patience.tries || !has_time || !slept(wait, ledger) {
-                return end;
-            }
-        }
-        end
-    }
-
-    fn parsed(&self, reply: &Reply) -> Result<Value, Abstention> {
-        // Python's json module writes NaN and Infinity, which are not JSON: a null is no number either.
-        let text = String::from_utf8_lossy(&reply.body);
-        let parsed = serde_json::from_str(&text).or_else(|error| {
-            let without = ["-Infinity", "Infinity", "NaN"].iter().fold(text.to_string(), |t, n| t.replace(n, "null"));
-            serde_json::from_str(&without).map_err(|_| error)
-        });
-        parsed.map_err(|_| Abstention::Malformed(format!("not JSON (HTTP 200): {}", self.quoted(reply))))
-    }
-
-    fn quoted(&self, reply: &Reply) -> String {
-        match self.client.quoted(&String::from_utf8_lossy(&reply.body)) {
-            text if text.is_empty() => "(nothing)".to_owned(),
-            text => text,
-        }
+        let patience = (&self.patience, self.deadline);
+        let stopped = || lock(ledger).error.is_some();
+        let Exchange { reply, tries, bytes } =
+            self.client.exchange(&self.url, body, patience, |tried| salt(key, tried), stopped);
+        let refused = reply.as_ref().err().and_then(Failure::refused).map(|(status, told)| (status, told.to_owned()));
+        let reply = match reply {
+            Ok(reply) => self.client.json(&reply).map_err(Abstention::Malformed),
+            Err(Failure::TimedOut) => Err(Abstention::TimedOut),
+            Err(Failure::Unreachable(why)) => Err(Abstention::Unreachable(why)),
+            Err(Failure::TooLong) => Err(Abstention::Malformed("longer than 1 MiB".to_owned())),
+            Err(failure) => Err(Abstention::Status(failure.to_string())),
+        };
+        End { reply, refused, tries, bytes }
     }
 
     /// What a reply says, without the key in any of its reasons.
@@ -247,19 +194,4 @@ fn salt(key: Key, tried: u32) -> u64 {
     bytes.copy_from_slice(&key.as_bytes()[..8]);
     (u64::from_le_bytes(bytes) ^ u64::from(tried) ^ (u64::from(std::process::id()) << 32))
         .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-/// Sleeps; `false` when another thread has met the end meanwhile.
-fn slept(wait: Duration, ledger: &Mutex<Ledger<'_>>) -> bool {
-    let end = Instant::now() + wait;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
-        std::thread::sleep(left.min(SLICE));
-        if lock(ledger).error.is_some() {
-            return false;
-        }
-    }
 }

@@ -3,22 +3,14 @@ mod pairs;
 mod scores;
 mod sink;
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use bpo_data::{CompletionsRow, Prompt, read_completions, read_completions_from};
+use bpo_data::Prompt;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use self::sink::Sink;
-use crate::{
-    annotator,
-    args::Globals,
-    failure::{Failure, io_failure},
-};
+use crate::{annotator, args::Globals, data::RowSource, failure::Failure};
 
 /// Prompts judged between two looks at the progress.
 const BATCH: usize = 16;
@@ -81,12 +73,18 @@ pub fn run(args: &AnnotateArgs, globals: &Globals) -> Result<(), Failure> {
     let mut config = annotator::parse_flag(&args.annotator)?;
     config.both_orders |= args.both_orders;
     config.check()?;
-    let rows = read(&args.responses)?;
-    let mut annotator = annotator::build(&config, &globals.device()?)?;
+    let rows = RowSource::open(&args.responses)?;
     let progress = globals.progress();
+    // Read twice: what is wrong anywhere in the file is found before anything is asked, and nothing of it is held.
     match args.scores {
-        true => scores::run(rows, &mut *annotator, args, &progress),
-        false => pairs::run(rows, &mut *annotator, args, &progress),
+        true => {
+            let total = scores::count(&rows)?;
+            scores::run(&rows, total, &mut *annotator::build(&config, &globals.device()?)?, args, &progress)
+        }
+        false => {
+            let plan = pairs::Plan::of(&rows)?;
+            pairs::run(&rows, plan, &mut *annotator::build(&config, &globals.device()?)?, args, &progress)
+        }
     }
 }
 
@@ -95,15 +93,6 @@ impl AnnotateArgs {
     fn sink(&self) -> Result<Sink, Failure> {
         Sink::open(self.output.as_deref())
     }
-}
-
-fn read(path: &Path) -> Result<Vec<CompletionsRow>, Failure> {
-    if path != Path::new("-") {
-        return Ok(read_completions(path)?);
-    }
-    let (name, mut bytes) = ("(standard input)", Vec::new());
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| io_failure(Path::new(name), &error))?;
-    Ok(read_completions_from(name, &bytes)?)
 }
 
 /// A completion in the form of its prompt: text beside text, a message beside messages.

@@ -1,6 +1,7 @@
 //! `bpo generate`: samples completions of prompts.
 mod print;
 mod prompts;
+mod served;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -20,7 +21,8 @@ The same seed draws the same tokens, whatever the batch size.
 
 Examples:
   bpo generate --model embedded --prompt 'A small owl named Otto was at the beach.'
-  bpo generate --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl --greedy --json";
+  bpo generate --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl --greedy --json
+  bpo generate --model ./SmolLM2-135M-Instruct --prompt Hello --sampler http://127.0.0.1:8000/v1";
 
 /// Sample completions of prompts
 #[derive(Debug, Args)]
@@ -77,6 +79,10 @@ pub struct GenerateArgs {
     /// Completions decoded together
     #[arg(long, value_name = "B", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_size: u32,
+    /// Sample at a server instead: its address up to and with /v1, a TOML table, or a recipe (FILE.toml); docs/samplers.md.
+    /// --model, which it is to serve, computes the log-probs
+    #[arg(long, value_name = "SAMPLER")]
+    pub sampler: Option<String>,
     /// One JSON object per completion; the totals on standard error are one too
     #[arg(long)]
     pub json: bool,
@@ -117,9 +123,12 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     let config = args.model.load_config()?;
     let tokenizer = args.model.load_matching_tokenizer(args.tokenizer.as_deref(), &config)?;
     let asked = read(args, &tokenizer, config.max_position_embeddings)?;
+    let settings = args.config(&tokenizer);
+    if let Some(sampler) = &args.sampler {
+        return served::run(args, globals, sampler, (&tokenizer, &asked), &settings);
+    }
     let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &globals.device()?, args.dtype)?;
     let decoder = decoder.for_sampling();
-    let settings = args.config(&tokenizer);
     let progress = globals.progress();
     let requests: Vec<Request<'_>> = asked.iter().map(|asked| args.request(asked)).collect();
     let mut generation = Generation::new(&decoder, &requests, &settings)?;
@@ -133,7 +142,7 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
             && let Some((asked, slot)) = places.next()
         {
             tokens += completion.tokens.len();
-            stage.hidden(|| printer.print(asked, slot, &completion))?;
+            stage.hidden(|| printer.print(asked, slot, &completion, None))?;
         }
     }
     stage.finish();

@@ -1,6 +1,7 @@
 //! Completions for people, or for programs.
 use bpo_data::{Prompt, Tokenizer};
 use bpo_sampler::{Completion, FinishReason};
+use bpo_train::Origin;
 use serde_json::json;
 
 use super::{Asked, GenerateArgs};
@@ -23,19 +24,32 @@ impl<'a> Printer<'a> {
         Self { args, tokenizer, out: Out::new(), is_first: true }
     }
 
-    /// Prints a prompt's completion.
-    pub fn print(&mut self, asked: &Asked, slot: u32, completion: &Completion) -> Result<(), Failure> {
+    /// Prints a prompt's completion, and how it came from a server if it did.
+    pub fn print(
+        &mut self,
+        asked: &Asked,
+        slot: u32,
+        completion: &Completion,
+        origin: Option<Origin>,
+    ) -> Result<(), Failure> {
         let text = self.tokenizer.decode(&completion.tokens)?;
         if self.args.json {
-            self.record(asked, slot, completion, &text)?;
+            self.record(asked, slot, completion, &text, origin)?;
         } else {
             self.text(asked, completion, &text)?;
         }
         self.out.flush()
     }
 
-    fn record(&mut self, asked: &Asked, slot: u32, completion: &Completion, text: &str) -> Result<(), Failure> {
-        self.out.json(&json!({
+    fn record(
+        &mut self,
+        asked: &Asked,
+        slot: u32,
+        completion: &Completion,
+        text: &str,
+        origin: Option<Origin>,
+    ) -> Result<(), Failure> {
+        let mut row = json!({
             "id": asked.id,
             "slot": slot,
             "prompt": asked.prompt,
@@ -49,7 +63,13 @@ impl<'a> Printer<'a> {
                 FinishReason::Length => "length",
             },
             "seed": self.args.seed,
-        }))
+        });
+        if let (Some(row), Some(origin)) = (row.as_object_mut(), origin) {
+            row.insert("rescored".into(), json!(origin.rescored));
+            row.insert("retokenised".into(), json!(origin.retokenised));
+            row.insert("server_logp_gap".into(), json!(origin.logp_gap));
+        }
+        self.out.json(&row)
     }
 
     fn text(&mut self, asked: &Asked, completion: &Completion, text: &str) -> Result<(), Failure> {

@@ -51,9 +51,13 @@ pub fn apply(table: &mut Table, sets: &[String]) -> Result<(), Failure> {
     let mut sets = sets.iter().map(|text| sets::Setting::parse(text)).collect::<Result<Vec<_>, _>>()?;
     sets.sort_by_key(sets::Setting::turn);
     for setting in &sets {
-        if setting.turn() > 0 && table.get("annotator").is_some_and(toml::Value::is_str) {
-            // `annotator = "lexicon"` stands for a table, of which a key is set.
-            paths::resolve(table, &here, |key| key == "annotator")?;
+        let written =
+            |table: &Table, key: &str| setting.is_below(key) && table.get(key).is_some_and(toml::Value::is_str);
+        for key in ["annotator", "sampler"] {
+            if setting.turn() > 0 && written(table, key) {
+                // `annotator = "lexicon"` stands for a table, of which a key is set.
+                paths::resolve(table, &here, |wanted| wanted == key)?;
+            }
         }
         setting.apply(table)?;
     }

@@ -2,6 +2,8 @@
 use std::path::Path;
 
 use bpo_annotate::AnnotatorConfig;
+use bpo_service::SamplerConfig;
+use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
 use super::explain::unknown_key;
@@ -22,8 +24,10 @@ const KEYS: [&str; 10] = [
 ];
 /// The key whose value may be a name on the hub.
 const MODEL: &str = "model";
-/// The key with a rule of its own: a string or a table.
+/// The keys with a rule of their own: a string or a table.
 const ANNOTATOR: &str = "annotator";
+/// See [`ANNOTATOR`].
+const SAMPLER: &str = "sampler";
 
 /// Makes the paths under the keys that `wanted` picks absolute, relative ones from `base`.
 pub fn resolve(table: &mut Table, base: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
@@ -34,10 +38,13 @@ pub fn resolve(table: &mut Table, base: &Path, wanted: impl Fn(&str) -> bool) ->
             None => {}
         }
     }
-    match table.get_mut(ANNOTATOR) {
-        Some(value) if wanted(ANNOTATOR) => annotator(value, base),
-        _ => Ok(()),
+    if let Some(value) = table.get_mut(ANNOTATOR).filter(|_| wanted(ANNOTATOR)) {
+        rewrite::<AnnotatorConfig>(ANNOTATOR, value, |config| config.resolve_paths(base))?;
     }
+    if let Some(value) = table.get_mut(SAMPLER).filter(|_| wanted(SAMPLER)) {
+        rewrite::<SamplerConfig>(SAMPLER, value, |config| config.resolve_paths(base))?;
+    }
+    Ok(())
 }
 
 fn absolute(value: &mut Value, base: &Path) {
@@ -53,16 +60,19 @@ fn joined(base: &Path, text: &str) -> String {
     base.join(text).components().collect::<std::path::PathBuf>().to_string_lossy().into_owned()
 }
 
-/// Rewrites an annotator as the table that it stands for, with its paths resolved.
-fn annotator(value: &mut Value, base: &Path) -> Result<(), Failure> {
+/// Rewrites a setting that may be a string as the table that it stands for, with its paths resolved.
+fn rewrite<C: DeserializeOwned + Serialize>(
+    key: &str,
+    value: &mut Value,
+    resolve: impl FnOnce(&mut C),
+) -> Result<(), Failure> {
     let bad = |error: &dyn std::fmt::Display| {
         let message = error.to_string();
         let told = unknown_key(&message).unwrap_or_else(|| message.trim_end().to_owned());
-        Failure::usage(format!("`{ANNOTATOR}`: {told}"))
+        Failure::usage(format!("`{key}`: {told}"))
     };
-    let mut config: AnnotatorConfig =
-        value.clone().try_into().map_err(|error: toml::de::Error| bad(&error.message()))?;
-    config.resolve_paths(base);
+    let mut config: C = value.clone().try_into().map_err(|error: toml::de::Error| bad(&error.message()))?;
+    resolve(&mut config);
     *value = Value::try_from(&config).map_err(|error| bad(&error))?;
     Ok(())
 }

@@ -30,10 +30,10 @@ impl Setting {
         Ok(Self { keys, value })
     }
 
-    /// When it is applied: what is inside of the annotator after the annotator, its kind first.
+    /// When it is applied: what is inside of the annotator or the sampler after the thing itself, its kind first.
     pub fn turn(&self) -> u8 {
         match self.keys.as_slice() {
-            [outer, inner] if outer == "annotator" => 1 + u8::from(inner != "kind"),
+            [outer, inner] if outer == "annotator" || outer == "sampler" => 1 + u8::from(inner != "kind"),
             _ => 0,
         }
     }

@@ -4,10 +4,11 @@ use bpo_data::Prompt;
 use burn::tensor::Device;
 use serde_json::{Value, json};
 
-use super::{ScoreArgs, rows::RowFile};
+use super::ScoreArgs;
 use crate::{
     annotator,
     args::Globals,
+    data::RowSource,
     failure::{Failure, Kind},
     out::Out,
 };
@@ -17,21 +18,22 @@ const BATCH: usize = 64;
 
 /// Prints `score` of every row; null where there is none.
 pub fn run(args: &ScoreArgs, named: &str, device: &Device, globals: &Globals) -> Result<(), Failure> {
-    let file = RowFile::read(&args.input)?;
-    let item = |row: bpo_data::TextRow| {
-        let prompt = row.prompt.unwrap_or_else(|| Prompt::Text(String::new()));
-        Item::new(prompt.text(), row.completion)
-    };
-    let items: Vec<Item> = file.texts()?.into_iter().map(item).collect();
+    let rows = RowSource::open(&args.input)?;
+    // Read twice: what is wrong anywhere in the file is found before anything is asked, and nothing of it is held.
+    let mut total = 0;
+    rows.reader().each_text(|_| {
+        total += 1;
+        Ok::<_, Failure>(())
+    })?;
     let mut annotator = annotator::from_flag(named, device)?;
     if annotator.score(&[]).is_none() {
         let name = annotator.name();
         return Err(Failure::usage(format!("--annotator: {name} only compares; `bpo annotate` asks it for pairs")));
     }
     let (mut out, progress) = (Out::new(), globals.progress());
-    let mut stage = progress.stage("scoring", items.len(), "rows");
+    let mut stage = progress.stage("scoring", total, "rows");
     let mut missing = 0;
-    for batch in items.chunks(BATCH) {
+    let mut score = |batch: &[Item]| -> Result<(), Failure> {
         let scores = annotator.score(batch).transpose().inspect_err(|_| annotator::tell(&annotator, &progress))?;
         for score in scores.unwrap_or_default() {
             // -0 is 0.
@@ -41,16 +43,28 @@ pub fn run(args: &ScoreArgs, named: &str, device: &Device, globals: &Globals) ->
         }
         out.flush()?;
         stage.advance(batch.len());
-    }
+        Ok(())
+    };
+    let mut batch = Vec::with_capacity(BATCH);
+    rows.reader().each_text(|row| {
+        let prompt = row.prompt.unwrap_or_else(|| Prompt::Text(String::new()));
+        batch.push(Item::new(prompt.text(), row.completion));
+        if batch.len() == BATCH {
+            score(&batch)?;
+            batch.clear();
+        }
+        Ok::<_, Failure>(())
+    })?;
+    score(&batch)?;
     stage.finish();
     annotator::tell(&annotator, &progress);
     match missing {
         0 => Ok(()),
-        all if all == items.len() => {
+        all if all == total => {
             Err(Failure::message(Kind::Annotator, format!("annotator {}: no score at all", annotator.name())))
         }
         some => {
-            progress.say(&format!("annotator {}: {some} of {} rows have no score", annotator.name(), items.len()));
+            progress.say(&format!("annotator {}: {some} of {} rows have no score", annotator.name(), total));
             Ok(())
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     failure::{Failure, Kind},
     out::Out,
     progress::Progress,
-    recipe, report,
+    recipe, report, sampler,
     source::{ModelSource, companions},
 };
 
@@ -207,6 +207,7 @@ pub fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progres
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
+    let sampler = recipe.sampler.as_ref().map(|config| sampler::build(config, &source)).transpose()?;
     let base = source.load_decoder(device, recipe.dtype)?;
     let adapters: Result<Vec<Adapter>, _> =
         recipe.adapters().iter().map(|dir| Adapter::from_dir(Path::new(dir), device)).collect();
@@ -218,6 +219,7 @@ pub fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progres
         rows,
         references,
         annotator,
+        sampler,
         companions: companions(&source, own_tokenizer)?,
     })
 }
@@ -231,11 +233,12 @@ impl From<bpo_train::Error> for Failure {
             E::Sampler(error) => error.into(),
             E::Rows(error) => error.into(),
             E::Annotator(error) => error.into(),
+            E::Service(error) => error.into(),
             E::Store(error) => error.into(),
             E::Recipe(_) | E::RecipeChanged { .. } => Self::new(Kind::Usage, error),
             E::JournalEnds { .. } => Self::new(Kind::Run, error),
             E::NonFinite { .. } => Self::new(Kind::Numerics, error),
-            E::Abstentions { .. } => Self::new(Kind::Annotator, error),
+            E::Abstentions { .. } | E::Gap { .. } => Self::new(Kind::Annotator, error),
             E::Interrupted => Self::new(Kind::Interrupted, error),
             _ => Self::new(Kind::Input, error),
         }

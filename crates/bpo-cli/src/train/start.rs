@@ -6,6 +6,7 @@ use std::{
 };
 
 use bpo_annotate::{AnnotatorConfig, ServiceConfig};
+use bpo_service::SamplerConfig;
 use bpo_store::RunDir;
 use serde::Serialize;
 
@@ -113,6 +114,11 @@ fn differences(old: &toml::Table, new: &str) -> Vec<String> {
     let mut new: toml::Table = new.parse().unwrap_or_default();
     let mut old = old.clone();
     [&mut old, &mut new].into_iter().filter_map(|table| table.get_mut("annotator")).for_each(drop_service_keys);
+    for table in [&mut old, &mut new] {
+        if let Some(sampler) = table.get_mut("sampler").and_then(toml::Value::as_table_mut) {
+            sampler.retain(|key, _| !SamplerConfig::KEYS.contains(&key));
+        }
+    }
     let show = |value: Option<&toml::Value>| value.map_or_else(|| "(not set)".to_string(), ToString::to_string);
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     keys.into_iter()

@@ -136,3 +136,27 @@ fn a_line_too_long_is_skipped_to_its_end() {
     let error = RowReader::bytes("data", &bytes).prompts().unwrap_err().to_string();
     assert!(error.starts_with("data:2: "), "{error}");
 }
+
+#[test]
+fn rows_come_one_at_a_time_and_what_is_made_of_one_can_end_the_reading() {
+    let bytes = b"{\"text\":\"a\"}\n{\"text\":\"b\"}\n{\"text\":1}\n";
+    let mut seen = Vec::new();
+    let mut until = |last: &str, bad_lines| {
+        seen.clear();
+        let reader = RowReader::bytes("rows", bytes).with_bad_lines(bad_lines);
+        let read = reader.each_text(|row| {
+            seen.push(row.completion.clone());
+            if row.completion == last { Err(Error::Encode("enough".into())) } else { Ok(()) }
+        });
+        (read.map(|read| read.rows.len()).map_err(|error| error.to_string()), seen.clone())
+    };
+    for bad_lines in [BadLines::Stop, BadLines::Skip] {
+        let (error, seen) = until("a", bad_lines);
+        assert!(error.unwrap_err().contains("enough"));
+        assert_eq!(seen, ["a"]);
+    }
+    let (error, seen) = until("z", BadLines::Stop);
+    assert!(error.unwrap_err().contains("line 3"));
+    assert_eq!(seen, ["a", "b"]);
+    assert_eq!(until("z", BadLines::Skip), (Ok(0), vec!["a".to_owned(), "b".to_owned()]));
+}

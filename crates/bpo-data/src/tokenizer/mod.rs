@@ -112,6 +112,11 @@ impl Tokenizer {
         &self.eos_ids
     }
 
+    /// What the tokenizer itself puts in front of a text: BOS, or nothing.
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
     /// Replaces the chat template, or gives one to a tokenizer without. A broken one is an error when it is used.
     pub fn set_chat_template(&mut self, source: &str) {
         self.template = Some(Template::new(source, &self.names));

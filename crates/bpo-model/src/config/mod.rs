@@ -202,7 +202,8 @@ pub struct DecoderConfig {
     pub rope: Rope,
     /// Those of layers with a window, where they are others (Gemma 3).
     pub local_rope: Option<Rope>,
-    /// How many columns of each head are rotated, from the first on; even.
+    /// How many columns of each head are rotated, from the first on. Of an odd number the last is rotated with the column
+    /// behind it, as transformers does.
     pub rotary_dim: usize,
     /// Scores of queries and keys are multiplied by this before the softmax.
     pub attention_scale: f64,
@@ -359,14 +360,14 @@ impl Keys<'_> {
             return Err(self.json(&format!("num_attention_heads {heads} is no multiple of num_key_value_heads {kv}")));
         }
         let rotary = config.rotary_dim;
-        if config.positions == PositionKind::Rotary && (!rotary.is_multiple_of(2) || rotary == 0) {
+        if config.positions == PositionKind::Rotary && (rotary == 0 || rotary.next_multiple_of(2) > config.head_dim) {
             let head = config.head_dim;
             let key = if rotary == head { "head_dim" } else { "partial_rotary_factor" };
             let value = if rotary == head { head.to_string() } else { format!("{rotary} of {head} columns") };
-            return Err(self.unsupported(key, &value, "an even width"));
+            return Err(self.unsupported(key, &value, "an even width, or one that leaves a column"));
         }
         let ropes = [Some(&config.rope), config.local_rope.as_ref()];
-        ropes.into_iter().flatten().try_for_each(|rope| self.check_factors(rope, rotary / 2))
+        ropes.into_iter().flatten().try_for_each(|rope| self.check_factors(rope, rotary.div_ceil(2)))
     }
 
     /// Each pair of rotated columns has a factor.

@@ -11,7 +11,7 @@ pub(crate) use change::Change;
 
 use crate::{
     Architecture, DecoderConfig, Error,
-    weights::{Format, Stored, read_range},
+    weights::{Format, Rounding, Stored, read_range},
 };
 
 /// The values that rotary frequencies are divided by; part of the configuration elsewhere.
@@ -63,6 +63,8 @@ pub(crate) fn tensors(path: &Path) -> Result<BTreeMap<String, Stored>, Error> {
     let config = DecoderConfig::of_gguf(&gguf)?;
     let file: Arc<Path> = gguf.path.as_path().into();
     let mut stored = BTreeMap::new();
+    // What llama.cpp's programs wrote says what it is as a whole.
+    let is_quantised = gguf.size("general.file_type")?.is_some();
     for (name, tensor) in gguf.tensors.iter().filter(|(name, _)| !ROPE_FACTORS.contains(&name.as_str())) {
         let Some((ours, change)) = names::of(&config, name, tensor.shape.len()) else {
             let family = family(config.architecture);
@@ -72,7 +74,8 @@ pub(crate) fn tensors(path: &Path) -> Result<BTreeMap<String, Stored>, Error> {
         if change == Change::Transposed {
             shape.reverse();
         }
-        let format = Format::Gguf(tensor.kind, change);
+        let rounding = if is_quantised && tensor.kind.is_quantised() { Rounding::ToF16 } else { Rounding::None };
+        let format = Format::Gguf(tensor.kind, change, rounding);
         stored.insert(ours, Stored { file: file.clone(), shape, start: tensor.start, length: tensor.length, format });
     }
     Ok(stored)

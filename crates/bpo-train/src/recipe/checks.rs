@@ -1,8 +1,8 @@
 //! What no type can check: domains of numbers, and keys that would have no effect.
 use bpo_model::AdapterMerge;
-use bpo_sampler::PairSelection;
+use bpo_sampler::{PairSelection, Sampling};
 
-use super::{EvalStrategy, FDivergenceType, Recipe, Reference};
+use super::{CollectionPhases, EvalStrategy, FDivergenceType, Recipe, Reference};
 use crate::Error;
 
 impl Recipe {
@@ -54,7 +54,40 @@ impl Recipe {
         }
         self.check_numbers()?;
         self.check_procedure()?;
+        self.check_sampler()?;
         self.refuse_unused()
+    }
+
+    /// What a server that samples can do: it is the behaviour only where its adapter can follow the behaviour's.
+    fn check_sampler(&self) -> Result<(), Error> {
+        let refuse = |reason: String| Err(Error::Recipe(reason));
+        let Some(sampler) = &self.sampler else { return Ok(()) };
+        sampler.check()?;
+        if !self.records_steps() {
+            return refuse("sampler has no effect with pairs: nothing is sampled".into());
+        }
+        if sampler.publishes() && !self.use_peft {
+            return refuse("sampler.publish_dir needs use_peft = true: what is published is an adapter".into());
+        }
+        if !sampler.publishes() && self.collection_phases != CollectionPhases::Count(1) {
+            let phases = match self.collection_phases {
+                CollectionPhases::Count(count) => count.to_string(),
+                CollectionPhases::EveryStep => "\"T\"".to_owned(),
+            };
+            return refuse(format!(
+                "collection_phases = {phases} refreshes the behaviour, and the server would go on sampling from the start: \
+                 set sampler.publish_dir where the server can load adapters (format vllm, sglang, transformers), or \
+                 collection_phases = 1"
+            ));
+        }
+        if sampler.trust_logps && self.sampling(self.temperature) != Sampling::default() {
+            return refuse(
+                "sampler.trust_logps needs temperature = 1, top_k = 0, top_p = 1 and min_p = 0: some servers report \
+                 log-probs after these"
+                    .into(),
+            );
+        }
+        Ok(())
     }
 
     /// Combinations that no procedure has.

@@ -15,6 +15,7 @@ use bpo_data::{BadLines, Limits, Truncation};
 use bpo_loss::{FDivergence, LossType, Objective, Term};
 use bpo_model::{AdapterMerge, Dtype, LoraConfig};
 use bpo_sampler::{PairSelection, Sampling};
+use bpo_service::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{AdamWConfig, Error, LearningRate, update::Criterion};
@@ -49,6 +50,9 @@ pub struct Recipe {
     pub apply_chat_template: bool,
     /// Who prefers.
     pub annotator: AnnotatorConfig,
+    /// A server that samples in this program's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<SamplerConfig>,
     /// Decides every random choice.
     pub seed: u64,
 
@@ -194,6 +198,7 @@ impl Default for Recipe {
             bad_lines: BadLines::Stop,
             apply_chat_template: false,
             annotator: bpo_annotate::AnnotatorKind::Lexicon(bpo_annotate::LexiconConfig::default()).into(),
+            sampler: None,
             seed: 42,
             loss_type: LossType::default().to_string().as_str().into(),
             loss_weights: None,
@@ -424,6 +429,7 @@ mod tests {
             optune_beta2: Some(1.0),
             selm_alpha: Some(0.001),
             missing_eos_penalty: Some(0.0),
+            sampler: Some(SamplerConfig::at(bpo_service::ServiceUrl::new("http://localhost/v1").unwrap())),
             ..Recipe::default()
         });
         let sft = serde_json::to_value(SftRecipe {

@@ -143,8 +143,13 @@ impl Rehearsal<'_> {
             seconds = passes.iter().sum::<f64>() / passes.len() as f64;
         }
         let mut completions = completions.into_iter();
-        let sample =
-            |tokens: Vec<u32>| Sample { logps: vec![0.0; tokens.len()], tokens, eos: false, text: String::new() };
+        let sample = |tokens: Vec<u32>| Sample {
+            logps: vec![0.0; tokens.len()],
+            tokens,
+            eos: false,
+            text: String::new(),
+            origin: None,
+        };
         // Where the budget ended, one of the longest stands for what would have come.
         let filler = || sample(vec![self.tokenizer.pad_id().unwrap_or(0); config.max_new_tokens]);
         let mut next = || completions.next().map_or_else(filler, |completion| sample(completion.tokens));

@@ -44,13 +44,20 @@ impl Run<'_> {
         }
         let slots = if recipe.pairs.is_some() { 0 } else { recipe.samples_per_prompt as u64 };
         let (greedy, config) = (self.generate_config(0.0), self.generate_config(recipe.temperature));
-        let (behaviour, base, tokenizer) = (&self.state.behaviour.policy, &self.base, &self.tokenizer);
+        let (snapshot, base, tokenizer) = (&self.state.behaviour, &self.base, &self.tokenizer);
+        let (behaviour, base_name, remote) = (&snapshot.policy, &self.base_name, &mut self.remote);
         let (dir, streams) = (self.dir, |slots| Streams { seed: recipe.seed, step, slots });
         self.journal.once(step, SAMPLED, || {
             let policy = behaviour.model(base)?;
+            if let Some(remote) = remote.as_mut() {
+                remote.follow(behaviour, snapshot.taken_at, base_name)?;
+            }
             let mut draw = |config: &GenerateConfig, slots| {
                 let how = (config, streams(slots));
-                let drawn = collect::sample(&policy, tokenizer, prompts, how, (Stage::Sample, &mut *observer));
+                let drawn = match remote.as_mut() {
+                    Some(remote) => remote.sample(&policy, tokenizer, prompts, how, (Stage::Sample, &mut *observer)),
+                    None => collect::sample(&policy, tokenizer, prompts, how, (Stage::Sample, &mut *observer)),
+                };
                 drawn.map_err(|error| traced(error, dir, step, prompts))
             };
             let mut drawn = if slots > 0 { draw(&config, slots)? } else { Vec::new() };

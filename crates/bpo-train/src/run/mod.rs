@@ -19,6 +19,7 @@ use crate::{
     ensemble::{Ensemble, Member},
     numerics::{self, not_finite},
     prospect,
+    remote::Remote,
     replay::Replay,
     state::{Snapshot, State},
     step_metrics::{Clock, Trained, describe_collection, peak_rss_mib},
@@ -41,6 +42,8 @@ pub struct Inputs {
     pub references: Option<Vec<ReferenceRow>>,
     /// Who prefers.
     pub annotator: Box<dyn Annotator + Send>,
+    /// Who samples, where that is a server.
+    pub sampler: Option<bpo_service::Sampler>,
     /// Tokenizer files written beside a fully fine-tuned model: name and bytes.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -66,8 +69,8 @@ pub fn run(recipe: &Recipe, inputs: Inputs, dir: &RunDir, observer: &mut dyn Obs
             run.state.save(&mut run.checkpoints)?;
             Ok(Outcome::Interrupted(run.state.step))
         }
-        // An annotator that is mended later finds every step that was done before it failed.
-        Err(error @ (Error::Abstentions { .. } | Error::Annotator(_))) => {
+        // An annotator or a server that is mended later finds every step that was done before it failed.
+        Err(error @ (Error::Abstentions { .. } | Error::Annotator(_) | Error::Service(_) | Error::Gap { .. })) => {
             run.state.save(&mut run.checkpoints)?;
             Err(error)
         }
@@ -83,6 +86,7 @@ struct Run<'a> {
     companions: Vec<(String, Vec<u8>)>,
     tokenizer: Tokenizer,
     annotator: Box<dyn Annotator + Send>,
+    remote: Option<Remote>,
     criterion: Criterion,
     schedule: RefreshSchedule,
     rate: LearningRate,
@@ -102,10 +106,16 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn open(recipe: &'a Recipe, inputs: Inputs, dir: &'a RunDir, observer: &mut dyn Observer) -> Result<Self, Error> {
-        let Inputs { base, base_name, adapters, tokenizer, rows, references, mut annotator, companions } = inputs;
+        let Inputs { base, base_name, adapters, tokenizer, rows, references, mut annotator, sampler, companions } =
+            inputs;
         let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let context = base.config().max_position_embeddings;
-        let Prepared { train: prompts, eval, notes } = prepare(recipe, &tokenizer, context, rows, references)?;
+        let Prepared { train: mut prompts, eval, mut notes } = prepare(recipe, &tokenizer, context, rows, references)?;
+        let remote = sampler.map(Remote::new);
+        notes.extend(remote.iter().flat_map(|remote| remote.keep_readable(&tokenizer, &mut prompts)));
+        if prompts.is_empty() {
+            return Err(Error::Data("no prompt is left that a server can be sent as text".into()));
+        }
         notes.iter().for_each(|note| observer.note(note));
         let total = recipe.steps(prompts.len());
         let schedule = RefreshSchedule::new(recipe.collection_phases, total);
@@ -145,6 +155,7 @@ impl<'a> Run<'a> {
             companions,
             tokenizer,
             annotator,
+            remote,
             schedule,
             prompts,
             eval,

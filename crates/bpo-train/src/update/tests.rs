@@ -31,7 +31,7 @@ fn policy(base: &Decoder) -> Trainable {
 
 fn sample(seed: u32, length: u32) -> Sample {
     let tokens = (0..length).map(|i| (seed * 7 + i * i * 5 + 3) % 24).collect();
-    Sample { tokens, logps: Vec::new(), eos: true, text: String::new() }
+    Sample { tokens, logps: Vec::new(), eos: true, text: String::new(), origin: None }
 }
 
 type Row = (TrainPrompt, [Sample; 3]);

@@ -157,6 +157,7 @@ pub fn inputs() -> Inputs {
         references: None,
         annotator: annotator(),
         companions: Vec::new(),
+        sampler: None,
     }
 }
 

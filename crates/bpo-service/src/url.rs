@@ -46,11 +46,20 @@ impl ServiceUrl {
     }
 
     /// The address below this one: `path` goes before the parameters.
-    pub(crate) fn below(&self, path: &str) -> String {
+    pub fn below(&self, path: &str) -> String {
         match self.0.split_once('?') {
             Some((place, query)) => format!("{}{path}?{query}", place.trim_end_matches('/')),
             None => format!("{}{path}", self.0),
         }
+    }
+
+    /// The address of the server itself: this one without a `/v1` at its end.
+    #[must_use]
+    pub fn root(&self) -> Self {
+        let (place, query) =
+            self.0.split_once('?').map_or((self.0.as_str(), None), |(place, query)| (place, Some(query)));
+        let place = place.strip_suffix("/v1").unwrap_or(place);
+        Self(query.map_or_else(|| place.to_owned(), |query| format!("{place}?{query}")))
     }
 
     /// The address.
@@ -93,6 +102,14 @@ mod tests {
             let reason = ServiceUrl::new(bad).unwrap_err();
             assert!(!reason.contains("hunter2") && reason.contains("`url`"), "{bad}: {reason}");
         }
+    }
+
+    #[test]
+    fn the_root_is_the_address_without_its_version() {
+        let root = |url: &str| ServiceUrl::new(url).unwrap().root().to_string();
+        assert_eq!(root("http://h:1/v1/"), "http://h:1");
+        assert_eq!(root("https://h/a/v1?x=2"), "https://h/a?x=2");
+        assert_eq!(root("http://h/v10"), "http://h/v10");
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Default for Patience {
 impl Patience {
     /// The wait after try `tried` (from 0): what the server asked for, and else between half and all of a time that
     /// doubles with each try. `salt` spreads those who failed together; it decides nothing else.
-    pub(crate) fn wait(&self, tried: u32, asked_for: Option<Duration>, salt: u64) -> Duration {
+    pub fn wait(&self, tried: u32, asked_for: Option<Duration>, salt: u64) -> Duration {
         let whole = self.backoff.saturating_mul(1 << tried.min(16));
         let jittered = whole.mul_f64(0.5 + (salt >> 11) as f64 / (1u64 << 54) as f64);
         match asked_for {
@@ -46,7 +46,7 @@ impl Patience {
     }
 
     /// Whether a status is worth another try: the request was sound, the moment was not.
-    pub(crate) fn is_passing(status: u16) -> bool {
+    pub fn is_passing(status: u16) -> bool {
         matches!(status, 408 | 429 | 500..=599)
     }
 }

@@ -7,42 +7,43 @@ use ureq::http::HeaderMap;
 
 use crate::Secret;
 
-/// The longest reply that is read, in bytes. A verdict has a few hundred.
-const LONGEST_REPLY: u64 = 1 << 20;
 /// The longest head of a reply, in bytes.
 const LONGEST_HEAD: usize = 64 << 10;
 
 /// Asks one host over connections that are kept.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     agent: ureq::Agent,
     key: Option<Secret>,
+    longest_reply: u64,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub struct Reply {
+    /// The HTTP status.
     pub status: u16,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+    /// All of it.
     pub body: Vec<u8>,
 }
 
 /// Why nothing came back.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// The time was up, whether nothing came or too little at a time.
     TimedOut,
     /// The connection could not be made, or broke; in words.
     Broken(String),
-    /// The reply was longer than any verdict.
+    /// The reply was longer than any answer.
     TooLong,
 }
 
 impl Client {
-    /// With as many kept connections as questions may be under way. Proxies are those of the environment
-    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
-    pub fn new(key: Option<Secret>, connections: usize) -> Self {
+    /// With as many kept connections as questions may be under way; `longest_reply` is in bytes. Proxies are those of
+    /// the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+    pub fn new(key: Option<Secret>, connections: usize, longest_reply: u64) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // A redirect would take the key elsewhere.
@@ -53,10 +54,13 @@ impl Client {
             .max_idle_connections_per_host(connections)
             .user_agent(concat!("bpo/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.new_agent(), key }
+        Self { agent: config.new_agent(), key, longest_reply }
     }
 
     /// Posts JSON and reads the whole reply, all of it within `timeout`.
+    ///
+    /// # Errors
+    /// [`Fault`]; a status is none.
     pub fn post(&self, url: &str, body: &[u8], timeout: Duration) -> Result<Reply, Fault> {
         let request = self.agent.post(url).header("content-type", "application/json");
         let request = match &self.key {
@@ -64,10 +68,13 @@ impl Client {
             None => request,
         };
         let request = request.config().timeout_global(Some(timeout)).build();
-        read(request.send(body).map_err(|error| self.fault(error))?).map_err(|error| self.fault(error))
+        self.read(request.send(body).map_err(|error| self.fault(error))?)
     }
 
     /// Gets `url` within `timeout`.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
     pub fn get(&self, url: &str, timeout: Duration) -> Result<Reply, Fault> {
         let request = self.agent.get(url);
         let request = match &self.key {
@@ -75,7 +82,7 @@ impl Client {
             None => request,
         };
         let request = request.config().timeout_global(Some(timeout)).build();
-        read(request.call().map_err(|error| self.fault(error))?).map_err(|error| self.fault(error))
+        self.read(request.call().map_err(|error| self.fault(error))?)
     }
 
     /// `text` of a server without the key, no longer than fits on a screen.
@@ -89,6 +96,12 @@ impl Client {
         }
     }
 
+    fn read(&self, mut response: ureq::http::Response<ureq::Body>) -> Result<Reply, Fault> {
+        let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        let body = response.body_mut().with_config().limit(self.longest_reply).read_to_vec();
+        Ok(Reply { status, retry_after, body: body.map_err(|error| self.fault(error))? })
+    }
+
     fn fault(&self, error: ureq::Error) -> Fault {
         match error {
             ureq::Error::Timeout(_) => Fault::TimedOut,
@@ -97,12 +110,6 @@ impl Client {
             other => Fault::Broken(self.quoted(&other.to_string())),
         }
     }
-}
-
-fn read(mut response: ureq::http::Response<ureq::Body>) -> Result<Reply, ureq::Error> {
-    let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
-    let body = response.body_mut().with_config().limit(LONGEST_REPLY).read_to_vec()?;
-    Ok(Reply { status, retry_after, body })
 }
 
 /// Seconds, or a date, which counts from the reply's own `Date`: no clock but the server's is read.
@@ -141,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_quoted_short_and_without_the_key() {
-        let client = Client::new(Secret::new("sk-canary"), 1);
+        let client = Client::new(Secret::new("sk-canary"), 1, 1 << 20);
         let told = client.quoted(&format!("bad key\n  sk-canary {}", "x".repeat(1000)));
         assert!(told.starts_with("bad key **** x") && told.chars().count() == 201, "{told}");
         assert!(!format!("{client:?}").contains("canary"));
