@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::bpo::{arg, bpo, bpo_reading, fixture, json};
+use super::bpo::{arg, bpo, bpo_reading, bpo_with, fixture, json};
 
 const ROWS: &str = "{\"prompt_ids\":[1,5],\"response_ids\":[3,4,5,9]}\n{\"prompt_ids\":[7],\"response_ids\":[8,2]}\n";
 
@@ -66,7 +66,9 @@ fn an_adapter_whose_base_is_elsewhere_asks_for_the_model() {
     config["base_model_name_or_path"] = "org/model".into();
     fs::write(dir.path().join("adapter_config.json"), config.to_string()).unwrap();
     let out = dir.path().join("out");
-    bpo(&["merge", "--adapter", arg(dir.path()), "--out", arg(&out)]).refused(2, &["org/model", "--model"]);
+    let offline = [("HF_HUB_OFFLINE", "1"), ("HF_HUB_CACHE", arg(dir.path()))];
+    let merged = bpo_with(&offline, &["merge", "--adapter", arg(dir.path()), "--out", arg(&out)]);
+    merged.refused(3, &["org/model", "HF_HUB_OFFLINE"]);
 }
 
 /// The fixture's adapter with another `lora_alpha`.

@@ -89,8 +89,9 @@ fn an_interrupt_while_judging_does_not_wait_for_the_step() {
         let journal = std::fs::read(dir.join("journal.bin")).unwrap();
         journal.windows(4).filter(|window| window == b"BPOr").count()
     };
-    // Of the cut one: the evaluation at the start, what was sampled, and the first of three parts of the verdicts.
-    assert_eq!((count(&whole), count(&cut)), (6, 3));
+    // Of the cut one: the evaluation at the start, what was sampled, and the first of three parts of the verdicts. The
+    // whole one also has the second evaluation, and the log-ratios of its report.
+    assert_eq!((count(&whole), count(&cut)), (7, 3));
     slow.run(&cut).succeeded();
     assert_same(&cut, &artefacts(&whole), "interrupted while judging");
 }

@@ -24,6 +24,9 @@ use crate::{
 
 /// Reward models: what says how good a response is
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bpo reward train recipes/reward-hh-harmless.toml --set model=DIR --set pairs=hh-harmless.jsonl.gz")]
 pub struct RewardArgs {
     /// What to do.
     #[command(subcommand)]

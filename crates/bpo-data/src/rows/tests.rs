@@ -156,7 +156,7 @@ fn rows_come_one_at_a_time_and_what_is_made_of_one_can_end_the_reading() {
         assert_eq!(seen, ["a"]);
     }
     let (error, seen) = until("z", BadLines::Stop);
-    assert!(error.unwrap_err().contains("line 3"));
+    assert!(error.unwrap_err().starts_with("rows:3: "));
     assert_eq!(seen, ["a", "b"]);
     assert_eq!(until("z", BadLines::Skip), (Ok(0), vec!["a".to_owned(), "b".to_owned()]));
 }

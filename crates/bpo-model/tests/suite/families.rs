@@ -120,7 +120,7 @@ fn what_would_be_computed_wrongly_is_refused_by_its_key() {
         "num_attention_heads": 2, "model_type": "phi3"});
     let scaling = json!({"rope_type": "proportional"});
     assert!(with(sizes.clone(), "rope_scaling", scaling).contains("proportional"));
-    assert!(with(sizes.clone(), "partial_rotary_factor", json!(0.3)).contains("partial_rotary_factor"));
+    assert!(with(sizes.clone(), "partial_rotary_factor", json!(0.2)).contains("partial_rotary_factor"));
     assert!(with(sizes.clone(), "partial_rotary_factor", json!(1.5)).contains("partial_rotary_factor"));
     let mut gemma = sizes.clone();
     gemma["model_type"] = json!("gemma2");

@@ -145,7 +145,6 @@ impl Sampler {
                 match one {
                     Ok(one) => drawn[place] = Some(one),
                     Err(first) => {
-                        work.stop.store(true, Ordering::Relaxed);
                         error.get_or_insert(first);
                     }
                 }
@@ -175,7 +174,12 @@ impl Work<'_> {
         loop {
             let place = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(asked) = self.asked.get(place).filter(|_| !self.stop.load(Ordering::Relaxed)) else { return };
-            if sender.send((place, self.one(asked))).is_err() {
+            let one = self.one(asked);
+            // Before anyone asks for the next one.
+            if one.is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            if sender.send((place, one)).is_err() {
                 return;
             }
         }

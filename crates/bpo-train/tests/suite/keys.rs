@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Keys that name what the program reads for [`Inputs`]; `tests/cli/recipes.rs` tries them.
-const READ_BY_THE_PROGRAM: [&str; 8] =
-    ["model", "dtype", "tokenizer", "adapter", "prompts", "references", "bad_lines", "annotator"];
+const READ_BY_THE_PROGRAM: [&str; 9] =
+    ["model", "dtype", "tokenizer", "adapter", "prompts", "references", "bad_lines", "annotator", "sampler"];
 /// Keys that change no outcome, only what [`keys_of_speed_and_saving_change_what_they_name`] looks at, and memory, which
 /// `tests/cli/train.rs` reads.
 const OF_SPEED_AND_SAVING: [&str; 3] = ["save_steps", "per_device_eval_batch_size", "gradient_checkpointing"];
