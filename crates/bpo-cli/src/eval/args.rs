@@ -136,7 +136,7 @@ impl EvalArgs {
             against_adapter: self.against_adapter.as_ref(),
             against_outputs: self.against_outputs.as_ref(),
             size: self.size,
-            sampling: samples.then(|| SamplingSettings {
+            sampling: samples.then_some(SamplingSettings {
                 dtype: self.dtype,
                 max_new_tokens: self.max_new_tokens,
                 temperature: self.temperature,

@@ -1,5 +1,8 @@
 //! Responses that were written before, by whatever program.
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+};
 
 use bpo_data::{Prompt, ReferenceRow, RowReader};
 
@@ -43,9 +46,8 @@ impl Saved {
     fn of(name: String, outputs: Vec<Output>) -> Self {
         let (all, mut by_prompt, mut kept) = (outputs.len(), HashMap::new(), Vec::new());
         for output in outputs {
-            let text = output.prompt.text();
-            if !by_prompt.contains_key(&text) {
-                by_prompt.insert(text, kept.len());
+            if let Entry::Vacant(place) = by_prompt.entry(output.prompt.text()) {
+                place.insert(kept.len());
                 kept.push(output);
             }
         }

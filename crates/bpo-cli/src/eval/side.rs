@@ -27,7 +27,7 @@ pub struct Side<'a> {
 }
 
 enum Origin<'a> {
-    Model { source: &'a ModelSource, adapter: Option<&'a Path>, tokenizer: Tokenizer },
+    Model { source: &'a ModelSource, adapter: Option<&'a Path>, tokenizer: Box<Tokenizer> },
     Saved(&'a Saved),
 }
 
@@ -128,7 +128,7 @@ impl EvalArgs {
             return Ok(None);
         }
         let tokenizer = self.model.load_tokenizer_at(self.tokenizer.as_deref())?;
-        let origin = Origin::Model { source: &self.model, adapter, tokenizer };
+        let origin = Origin::Model { source: &self.model, adapter, tokenizer: Box::new(tokenizer) };
         Ok(Some(Side { origin, prompts: ours.prompts.clone() }))
     }
 
@@ -151,7 +151,7 @@ impl EvalArgs {
         for eval in prompts.iter_mut().filter(|eval| has_text.get(&eval.prompt.id) == Some(&false)) {
             eval.reference = None;
         }
-        Ok(Side { origin: Origin::Model { source, adapter, tokenizer }, prompts })
+        Ok(Side { origin: Origin::Model { source, adapter, tokenizer: Box::new(tokenizer) }, prompts })
     }
 }
 

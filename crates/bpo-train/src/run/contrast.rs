@@ -34,6 +34,16 @@ struct JudgedPair {
     logps: Vec<Vec<f32>>,
 }
 
+/// A judged pair as it was recorded.
+struct Recorded {
+    step: u64,
+    /// Place among the step's prompts.
+    place: usize,
+    /// Which two of the completions.
+    pair: [usize; 2],
+    drawn: Drawn,
+}
+
 /// A prompt with completions that are to be scored.
 struct Shown<'a> {
     prompt: &'a [u32],
@@ -51,7 +61,7 @@ impl Run<'_> {
             prompt: &eval.prompt.ids,
             completions: drawn.samples.iter().take(1).map(|sample| sample.tokens.as_slice()).collect(),
         });
-        let judged = pairs.iter().filter_map(|(_, _, pair, drawn)| {
+        let judged = pairs.iter().filter_map(|Recorded { pair, drawn, .. }| {
             let prompt = self.prompts.iter().find(|prompt| prompt.id == drawn.prompt)?;
             Some(Shown {
                 prompt: &prompt.ids,
@@ -60,17 +70,14 @@ impl Run<'_> {
         });
         let mut logps = self.trained_logps(&held_out.chain(judged).collect::<Vec<_>>())?.into_iter();
         let held_out = logps.by_ref().take(self.eval.len().min(SHOWN[0])).flatten().collect();
-        let pair = |((step, place, ..), logps): (&(u64, usize, [usize; 2], Drawn), Vec<Vec<f32>>)| JudgedPair {
-            step: *step,
-            place: *place,
-            logps,
-        };
-        let contrast = Contrast { held_out, pairs: pairs.iter().zip(logps).map(pair).collect() };
+        let scored = pairs.iter().zip(logps);
+        let pairs = scored.map(|(of, logps)| JudgedPair { step: of.step, place: of.place, logps }).collect();
+        let contrast = Contrast { held_out, pairs };
         self.journal.once(self.total, CONTRAST, || Ok::<_, Error>(contrast)).map(drop)
     }
 
-    /// The first pair with a preference of each phase: its step, its place there, which two, and the completions.
-    fn first_pairs(&mut self) -> Result<Vec<(u64, usize, [usize; 2], Drawn)>, Error> {
+    /// The first pair with a preference of each phase.
+    fn first_pairs(&mut self) -> Result<Vec<Recorded>, Error> {
         let together = self.schedule.phases().div_ceil(SHOWN[1] as u64).max(1);
         let (mut pairs, mut last) = (Vec::new(), None);
         for step in 0..self.total {
@@ -87,7 +94,7 @@ impl Run<'_> {
                 is_decided && is_known && choice.pair.iter().all(|place| *place < drawn.samples.len())
             });
             if let Some((place, (drawn, choice))) = found {
-                pairs.push((step, place, choice.pair, drawn));
+                pairs.push(Recorded { step, place, pair: choice.pair, drawn });
                 last = Some(group);
             }
         }
