@@ -4,6 +4,7 @@
 //!
 //! Without a name it makes a cache as `huggingface_hub` would have left it, and finds the model there without asking anyone.
 #![allow(clippy::print_stdout, reason = "an example tells what it does")]
+#![allow(clippy::disallowed_methods, reason = "another program made the cache")]
 
 use std::error::Error;
 use std::fs;

@@ -4,6 +4,7 @@
 //!
 //! Without an address it asks a server of its own, on a thread, which answers every prompt with two tokens.
 #![allow(clippy::print_stdout, reason = "an example tells what it does")]
+#![allow(clippy::disallowed_methods, reason = "a program of its own, without flags")]
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -18,8 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Some(address), Some(model)) => (address, model),
         _ => (serve()?, "tiny".into()),
     };
-    let toml = json!({"url": ServiceUrl::new(&address)?, "format": "vllm", "model": model});
-    let config: SamplerConfig = serde_json::from_value(toml)?;
+    let settings = json!({"url": ServiceUrl::new(&address)?, "format": "vllm", "model": model});
+    let config: SamplerConfig = serde_json::from_value(settings)?;
     let sampler = config.build(|name| std::env::var(name).ok())?;
     let how = Drawing {
         max_new_tokens: 8,

@@ -6,7 +6,7 @@ use bpo_sampler::{Completion, GenerateConfig, Generation, Request, StreamKey};
 
 use super::Rehearsal;
 use crate::{
-    Error, Reference, Sample, TrainPrompt, Trainable,
+    Error, EvalStrategy, Recipe, Reference, RefreshSchedule, Sample, TrainPrompt, Trainable,
     collect::Pair,
     token_logps,
     update::{Batch, Criterion, Losses},
@@ -60,16 +60,22 @@ impl Pace {
             sample: sampled.seconds,
             train: passes * tokens as f64,
             evaluate: of.evaluation(&sampled, &trained, length),
-            evaluations: match (eval, recipe.eval_steps) {
-                (0, _) => 0,
-                (_, 0) => 2,
-                (_, every) => 2 + (of.total.saturating_sub(1)) / every,
-            },
+            evaluations: if eval == 0 { 0 } else { 2 + between(recipe, of.total) },
             steps: of.total,
             tokens,
             length,
             sampled: sampled.share,
         })
+    }
+}
+
+/// Evaluations between the first step and the last.
+fn between(recipe: &Recipe, total: u64) -> u64 {
+    match recipe.eval_strategy {
+        EvalStrategy::No => 0,
+        EvalStrategy::Steps if recipe.eval_steps == 0 => 0,
+        EvalStrategy::Steps => total.saturating_sub(1) / recipe.eval_steps,
+        EvalStrategy::Phase => RefreshSchedule::new(recipe.collection_phases, total).phases().saturating_sub(1),
     }
 }
 
@@ -249,4 +255,21 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Er
     let started = Instant::now();
     let done = work()?;
     Ok((done, started.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CollectionPhases;
+
+    #[test]
+    fn evaluations_between_first_and_last_are_those_of_a_run() {
+        let of = |eval_strategy, eval_steps| {
+            let phases = CollectionPhases::Count(4);
+            between(&Recipe { eval_strategy, eval_steps, collection_phases: phases, ..Recipe::default() }, 60)
+        };
+        assert_eq!(of(EvalStrategy::No, 0), 0);
+        assert_eq!((of(EvalStrategy::Steps, 0), of(EvalStrategy::Steps, 20), of(EvalStrategy::Steps, 7)), (0, 2, 8));
+        assert_eq!(of(EvalStrategy::Phase, 0), 3);
+    }
 }
