@@ -10,6 +10,12 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder holds something that was finished without a step, as an evaluation is.
+    #[error("{} took no steps, so there is nothing to draw; its results are in finished.json", path.display())]
+    NoSteps {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file of the run is not what a run writes.
     #[error("{}: {reason}", path.display())]
     Damaged {

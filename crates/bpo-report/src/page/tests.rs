@@ -201,3 +201,13 @@ fn a_long_run_has_a_small_page() {
     let page = report(dir.path(), &Characters);
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
 }
+
+#[test]
+fn what_was_finished_without_a_step_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = bpo_store::RunDir::open(dir.path()).unwrap();
+    store.write("recipe.toml", b"size = 8\n").unwrap();
+    store.mark_finished(&json!({"prompts": 8})).unwrap();
+    let refused = Record::read(dir.path(), &Gone).unwrap_err();
+    assert!(matches!(&refused, crate::Error::NoSteps { path } if path == dir.path()), "{refused}");
+}

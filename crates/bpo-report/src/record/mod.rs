@@ -163,13 +163,16 @@ impl Record {
         let table: toml::Table =
             recipe.parse().map_err(|error: toml::de::Error| damaged(dir, "recipe.toml", &error))?;
         let metrics = metrics(dir)?;
+        let finished: Option<Value> = json(dir, "finished.json")?;
+        if finished.is_some() && metrics.is_empty() {
+            return Err(Error::NoSteps { path: dir.to_owned() });
+        }
         let journal = JournalView::open(dir)?;
         // Records of texts with outcomes have another form, and no pairs.
         let has_pairs = !table.contains_key("outcomes");
         let contrast = contrast(&journal)?;
         let judged = has_pairs.then_some((&journal, contrast.pairs.as_slice()));
         let (phases, boundaries) = phases::phases(&metrics, judged, PAIRS, texts)?;
-        let finished: Option<Value> = json(dir, "finished.json")?;
         let evaluations = evaluations(&journal)?;
         let held_out = held_out(&evaluations, &contrast.held_out, finished.as_ref(), texts);
         let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
