@@ -1,7 +1,5 @@
 //! The prompts, in ids.
-use std::path::Path;
-
-use bpo_data::{Error, Message, Prompt, PromptRow, Tokenizer, read_prompts, read_prompts_from};
+use bpo_data::{Error, Message, Prompt, PromptRow, RowReader, Tokenizer};
 
 use super::GenerateArgs;
 use crate::{embedded, failure::Failure};
@@ -16,28 +14,38 @@ pub struct Asked {
     pub ids: Vec<u32>,
 }
 
-/// Reads and encodes what is asked for; every prompt leaves room for a token in `context`.
+/// Reads and encodes what is asked for, a row at a time; every prompt leaves room for a token in `context`.
 pub fn read(args: &GenerateArgs, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Asked>, Failure> {
-    let (rows, origin) = match (&args.prompt, &args.prompts) {
-        (Some(text), _) => (vec![typed(text, args.raw, tokenizer)], "--prompt".to_owned()),
-        (None, Some(path)) if path == Path::new(embedded::NAME) => {
-            (read_prompts_from(embedded::NAME, embedded::PROMPTS)?, embedded::NAME.to_owned())
+    let mut asked = Vec::new();
+    let mut encode = |origin: &str, row: PromptRow| -> Result<(), Failure> {
+        asked.push(encoded(row, origin, tokenizer, context)?);
+        Ok(())
+    };
+    match (&args.prompt, &args.prompts) {
+        (Some(text), _) => encode("--prompt", typed(text, args.raw, tokenizer))?,
+        (None, Some(path)) => {
+            let name = path.display().to_string();
+            let rows = match name == embedded::NAME {
+                true => RowReader::bytes(embedded::NAME, embedded::PROMPTS),
+                false => RowReader::file(path),
+            };
+            rows.each_prompt(|row| encode(&name, row))?;
         }
-        (None, Some(path)) => (read_prompts(path)?, path.display().to_string()),
         (None, None) => return Err(Failure::usage("one of --prompt and --prompts is needed")),
-    };
-    let encode = |row: PromptRow| {
-        let fail = |reason| Error::Row { origin: origin.clone(), line: row.line, reason };
-        let ids = tokenizer.encode_prompt(&row.prompt).map_err(|error| fail(error.to_string()))?;
-        match ids.len() {
-            0 => Err(fail("the prompt has no tokens".to_owned()).into()),
-            length if length >= context => {
-                Err(fail(format!("the prompt has {length} tokens; the model's context is {context}")).into())
-            }
-            _ => Ok(Asked { id: row.id, prompt: row.prompt, ids }),
+    }
+    Ok(asked)
+}
+
+fn encoded(row: PromptRow, origin: &str, tokenizer: &Tokenizer, context: usize) -> Result<Asked, Failure> {
+    let fail = |reason| Failure::from(Error::Row { origin: origin.to_owned(), line: row.line, reason });
+    let ids = tokenizer.encode_prompt(&row.prompt).map_err(|error| fail(error.to_string()))?;
+    match ids.len() {
+        0 => Err(fail("the prompt has no tokens".to_owned())),
+        length if length >= context => {
+            Err(fail(format!("the prompt has {length} tokens; the model's context is {context}")))
         }
-    };
-    rows.into_iter().map(encode).collect()
+        _ => Ok(Asked { id: row.id, prompt: row.prompt, ids }),
+    }
 }
 
 fn typed(text: &str, raw: bool, tokenizer: &Tokenizer) -> PromptRow {
