@@ -24,5 +24,5 @@ pub use exchange::{Exchange, Failure};
 pub use patience::{MOST_TRIES, Patience};
 pub use sampler::{Asked, Drawing, Drawn, Finish, Format, PromptForm, Published, Sampler, SamplerConfig};
 pub use secret::Secret;
-pub use settings::{check_variable, key, seconds};
+pub use settings::{Waits, check_variable, key, only_model, seconds};
 pub use url::ServiceUrl;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::local::PairTemplate;
-use super::remote::seconds;
 use super::{AnnotatorConfig, AnnotatorKind, CommandConfig, LengthConfig, LexiconConfig, Mode, Order, PanelConfig};
 use crate::panel::checked;
 use crate::{
@@ -212,6 +211,6 @@ impl CommandConfig {
     }
 
     fn timeout(&self) -> Result<Duration, Error> {
-        seconds("timeout_s", self.timeout_s)
+        bpo_service::seconds("timeout_s", self.timeout_s).map_err(Error::Config)
     }
 }

@@ -1,8 +1,8 @@
 //! Settings of annotators behind HTTP.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use bpo_service::{Waits, only_model};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::chat::{COMPARE, COMPARE_NAMES, Chat, ChatJudge, ChatRater, RATE, RATE_NAMES, Template};
 use crate::reward::{NAMES, RewardEndpoint};
 use crate::service::Service;
-use crate::{Budget, Error, MOST_TRIES, Patience, RewardFormat, ServiceUrl};
+use crate::{Budget, Error, Patience, RewardFormat, ServiceUrl};
 
 /// Settings of a language model as judge, behind a server that speaks OpenAI's chat completions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,16 +164,14 @@ impl ServiceConfig {
     }
 
     fn patience(&self) -> Result<Patience, Error> {
-        if !(1..=MOST_TRIES).contains(&self.tries) {
-            return Err(Error::Config(format!("`tries` is {}: expected 1 to {MOST_TRIES}", self.tries)));
-        }
-        Ok(Patience {
-            one_try: seconds("timeout_s", self.timeout_s)?,
-            question: seconds("question_timeout_s", self.question_timeout_s)?,
-            batch: seconds("batch_timeout_s", self.batch_timeout_s)?,
+        let waits = Waits {
+            timeout_s: self.timeout_s,
+            question_timeout_s: self.question_timeout_s,
+            batch_timeout_s: self.batch_timeout_s,
             tries: self.tries,
-            backoff: seconds("backoff_s", self.backoff_s)?,
-        })
+            backoff_s: self.backoff_s,
+        };
+        waits.try_into().map_err(Error::Config)
     }
 
     /// The service, before its answers are kept anywhere.
@@ -201,11 +199,6 @@ impl ServiceConfig {
             *folder = base.join(&folder);
         }
     }
-}
-
-/// [`bpo_service::seconds`] in this crate's words.
-pub(super) fn seconds(key: &str, seconds: f64) -> Result<Duration, Error> {
-    bpo_service::seconds(key, seconds).map_err(Error::Config)
 }
 
 fn check_variable(name: &str) -> Result<(), Error> {
@@ -259,7 +252,7 @@ impl ChatConfig {
         };
         let model = match &self.model {
             Some(model) => model.clone(),
-            None => only_model(service)?,
+            None => only_model(&service.url, &service.models()?).map_err(Error::Config)?,
         };
         let (system, extra_body) = (self.system.clone(), self.extra_body.clone());
         Ok(Chat {
@@ -284,16 +277,6 @@ impl ChatConfig {
         let (chat, scale) = (self.chat(&asked)?, self.scale.unwrap_or([1.0, 10.0]));
         asked.keep_answers(service.cache(&chat.identity(&self.url, Some(scale)), parts)?);
         Ok(ChatRater::new(chat, asked, scale))
-    }
-}
-
-fn only_model(service: &Service) -> Result<String, Error> {
-    match service.models()?.as_slice() {
-        [one] => Ok(one.clone()),
-        models => {
-            let (count, some) = (models.len(), models.iter().take(8).cloned().collect::<Vec<_>>().join(", "));
-            Err(Error::Config(format!("{} has {count} models, so `model` must name one: {some}", service.url)))
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::Sampler;
-use crate::{Client, Error, MOST_TRIES, Patience, ServiceUrl, check_variable, key, seconds};
+use crate::{Client, Error, MOST_TRIES, Patience, ServiceUrl, Waits, check_variable, key, only_model};
 
 /// The longest reply that is read, in bytes: some thousand tokens with their log-probs have a few hundred kilobytes.
 const LONGEST_REPLY: u64 = 64 << 20;
@@ -282,17 +282,14 @@ impl SamplerConfig {
     }
 
     pub(super) fn patience(&self) -> Result<Patience, Error> {
-        if !(1..=MOST_TRIES).contains(&self.tries) {
-            return Err(Error::Config(format!("`tries` is {}: expected 1 to {MOST_TRIES}", self.tries)));
-        }
-        let seconds = |key, given| seconds(key, given).map_err(Error::Config);
-        Ok(Patience {
-            one_try: seconds("timeout_s", self.timeout_s)?,
-            question: seconds("question_timeout_s", self.question_timeout_s)?,
-            batch: seconds("batch_timeout_s", self.batch_timeout_s)?,
+        let waits = Waits {
+            timeout_s: self.timeout_s,
+            question_timeout_s: self.question_timeout_s,
+            batch_timeout_s: self.batch_timeout_s,
             tries: self.tries,
-            backoff: seconds("backoff_s", self.backoff_s)?,
-        })
+            backoff_s: self.backoff_s,
+        };
+        waits.try_into().map_err(Error::Config)
     }
 
     /// The server, ready to be asked; its list of models is read where `model` does not say.
@@ -311,15 +308,7 @@ impl SamplerConfig {
             (None, _) => {
                 let listed = client.models(&self.url, &patience);
                 let refused = |(status, reason)| Error::Refused { url: self.url.below("/models"), status, reason };
-                match listed.map_err(refused)?.as_slice() {
-                    [one] => one.clone(),
-                    models => {
-                        let (count, some) =
-                            (models.len(), models.iter().take(8).cloned().collect::<Vec<_>>().join(", "));
-                        let reason = format!("{} has {count} models, so `model` must name one: {some}", self.url);
-                        return Err(Error::Config(reason));
-                    }
-                }
+                only_model(&self.url, &listed.map_err(refused)?).map_err(Error::Config)?
             }
         };
         Ok(Sampler::new(self.clone(), client, patience, model))
