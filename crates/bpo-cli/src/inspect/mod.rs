@@ -109,7 +109,7 @@ fn print(out: &mut Out, facts: &Map<String, Value>, depth: usize) -> Result<(), 
             }
             Value::Array(list) if list.iter().any(Value::is_object) => {
                 out.line(&format!("{indent}{key}"))?;
-                list.iter().try_for_each(|item| out.line(&format!("{indent}  {item}")))?;
+                list.iter().try_for_each(|item| out.line(&format!("{indent}  {}", plain(item))))?;
             }
             value => out.line(&format!("{indent}{key:width$}  {}", plain(value)))?,
         }
@@ -123,8 +123,19 @@ fn plain(value: &Value) -> String {
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::String(text) => printable(text),
         Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
+        Value::Object(map) if map.is_empty() => "none".to_owned(),
+        Value::Object(map) => {
+            map.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect::<Vec<_>>().join("; ")
+        }
+        Value::Number(number) => {
+            number.as_f64().filter(|_| number.is_f64()).map_or_else(|| number.to_string(), rounded)
+        }
     }
+}
+
+/// Six digits of a number, which are enough to read; `--json` has all.
+fn rounded(number: f64) -> String {
+    format!("{number:.5e}").parse().map_or_else(|_| number.to_string(), |rounded: f64| rounded.to_string())
 }
 
 /// A JSON object as a map; anything else as an empty one.

@@ -84,22 +84,38 @@ pub fn print(out: &mut Out, text: &Text, tokenizer: &Tokenizer, colour: bool) ->
     out.line(&format!("line {}, token by token:", text.line))?;
     let prompt_shown = run(&prompt, tokenizer, PROMPT, colour)?;
     if completions.is_empty() {
-        return out.line(&format!("  prompt    {prompt_shown}"));
+        return out.line(&format!("  prompt     {prompt_shown}"));
     }
     for ((name, _), ids) in text.completions.iter().zip(&completions) {
         let completion = run(ids, tokenizer, COMPLETION, colour)?;
-        out.line(&format!("  {name:<10}{prompt_shown}‖{completion}"))?;
+        out.line(&format!("  {name:<11}{prompt_shown}‖{completion}"))?;
     }
     Ok(())
 }
 
-/// Tokens with a bar between each two.
+/// Most tokens that one character is made of.
+const LONGEST: usize = 8;
+
+/// Tokens with a bar between each two; those that only together make a character stand as it.
 fn run(ids: &[u32], tokenizer: &Tokenizer, style: &str, colour: bool) -> Result<String, Failure> {
-    let shown = ids.iter().map(|id| {
-        let raw = tokenizer.decode_raw(&[*id])?;
-        let style = if tokenizer.decode(&[*id])?.is_empty() && !raw.is_empty() { CONTROL } else { style };
+    let (mut shown, mut rest) = (Vec::new(), ids);
+    while !rest.is_empty() {
+        let (token, after) = rest.split_at(together(rest, tokenizer)?);
+        rest = after;
+        let raw = tokenizer.decode_raw(token)?;
+        let style = if tokenizer.decode(token)?.is_empty() && !raw.is_empty() { CONTROL } else { style };
         let token = printable(&raw).replace('\n', "⏎").replace('\t', "⇥");
-        Ok(if colour { format!("{style}{token}{PLAIN}") } else { token })
-    });
-    Ok(shown.collect::<Result<Vec<_>, Failure>>()?.join("│"))
+        shown.push(if colour { format!("{style}{token}{PLAIN}") } else { token });
+    }
+    Ok(shown.join("│"))
+}
+
+/// How many of the first tokens it takes to make whole characters; one, where no number does.
+fn together(ids: &[u32], tokenizer: &Tokenizer) -> Result<usize, Failure> {
+    for count in 1..=LONGEST.min(ids.len()) {
+        if !tokenizer.decode_raw(&ids[..count])?.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(count);
+        }
+    }
+    Ok(1)
 }

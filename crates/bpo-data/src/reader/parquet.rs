@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use parquet::file::metadata::ParquetMetaData;
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use parquet::schema::types::Type;
@@ -34,6 +36,7 @@ fn each<R: ChunkReader + 'static>(source: &Source, file: R, keep: &mut Keep<'_>)
     check_footer(&file).map_err(|reason| damaged(1, reason))?;
     let reader = guarded(|| SerializedFileReader::new(file)).map_err(|reason| damaged(1, reason))?;
     check(reader.metadata()).map_err(|reason| damaged(1, reason))?;
+    check_codecs(reader.metadata()).map_err(|reason| source.row(1, reason))?;
     let mut records = guarded(|| reader.get_row_iter(None)).map_err(|reason| damaged(1, reason))?;
     let mut line = 0;
     loop {
@@ -93,20 +96,42 @@ fn check(metadata: &ParquetMetaData) -> Result<(), String> {
     if depth(metadata.file_metadata().schema()) > MAX_DEPTH {
         return Err(format!("its columns are nested more than {MAX_DEPTH} deep"));
     }
-    let sizes = |group: &parquet::file::metadata::RowGroupMetaData| {
+    let sizes = |group: &RowGroupMetaData| {
         group.num_rows() >= 0 && group.columns().iter().all(|column| column.uncompressed_size() >= 0)
     };
     if metadata.row_groups().iter().all(sizes) { Ok(()) } else { Err("a size is negative".to_owned()) }
+}
+
+/// Refuses a sound file in a compression that is not read.
+fn check_codecs(metadata: &ParquetMetaData) -> Result<(), String> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let unread = |codec: &Compression| matches!(codec, Compression::BROTLI(_) | Compression::LZO);
+    match columns.map(ColumnChunkMetaData::compression).find(unread) {
+        Some(codec) => {
+            let name = codec.to_string().to_lowercase();
+            let name = name.split('(').next().unwrap_or_default();
+            Err(format!("Parquet compressed with {name}, which is not read: write it with zstd, snappy, gzip or lz4"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn depth(column: &Type) -> usize {
     1 + if column.is_group() { column.get_fields().iter().map(|part| depth(part)).max().unwrap_or(0) } else { 0 }
 }
 
+/// An error of the parquet crate without what it quotes of a row.
+fn told(error: &ParquetError) -> String {
+    const QUOTED: &str = "Bytes: [";
+    let whole = error.to_string();
+    let told = whole.split(QUOTED).next().unwrap_or_default().trim_end();
+    told.chars().take(300).collect()
+}
+
 /// Runs `work` of the parquet crate, which may panic on crafted files.
 fn guarded<T>(work: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| error.to_string().chars().take(300).collect()),
+        Ok(result) => result.map_err(|error| told(&error)),
         Err(_) => Err("the parquet library panicked on this file".to_owned()),
     }
 }
@@ -201,7 +226,14 @@ mod tests {
     fn every_codec_and_row_group_gives_the_rows_with_their_numbers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pairs.parquet");
-        for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::GZIP(Default::default())] {
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::SNAPPY,
+            Compression::GZIP(Default::default()),
+            Compression::ZSTD(Default::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+        ] {
             std::fs::write(&path, pairs(&ROWS, 2, compression)).unwrap();
             let rows = read_json_rows(&path).unwrap();
             assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 2, 3]);
@@ -211,6 +243,15 @@ mod tests {
             assert_eq!((read.rows.len(), read.rows[1].prompt.text()), (2, "é".to_owned()));
             assert_eq!(read, read_preferences_from("memory", &std::fs::read(&path).unwrap()).unwrap());
         }
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_refused_without_its_bytes() {
+        let mut bytes = pairs(&[["q", "SECRET", "b"]], 1, Compression::UNCOMPRESSED);
+        let at = bytes.windows(6).position(|window| window == b"SECRET").unwrap();
+        bytes[at + 5] = 0xff;
+        let message = read_preferences_from("f", &bytes).unwrap_err().to_string();
+        assert!(message.starts_with("f:1: damaged Parquet: ") && !message.contains("83"), "{message}");
     }
 
     /// Written by pyarrow (`tests/messages.py`).

@@ -30,7 +30,11 @@ pub(super) fn wrong(key: &str, expected: &str, found: &Value) -> String {
 /// The error for a row that fits no schema: what it has and what would be accepted.
 pub(super) fn unknown_schema(row: &Object, accepted: &str) -> String {
     const SHOWN: usize = 12;
-    let mut keys: Vec<String> = row.keys().take(SHOWN).map(|key| shown(key)).collect();
+    let named = |(key, value): (&String, &Value)| match value {
+        Value::Null => format!("{} (null)", shown(key)),
+        _ => shown(key),
+    };
+    let mut keys: Vec<String> = row.iter().take(SHOWN).map(named).collect();
     if row.len() > SHOWN {
         keys.push("…".to_owned());
     }

@@ -9,11 +9,15 @@ use super::{Object, ranked, transcript};
 use crate::{Message, Prompt};
 
 const PAIRS: &str = "`prompt`, `chosen`, `rejected` (strings or messages); `chosen` and \
-    `rejected` alone (transcripts or messages); `conversations` with `chosen` and `rejected`; \
+    `rejected` alone (transcripts, messages, or strings that begin alike); `conversations` with `chosen` and `rejected`; \
     `context` with `completions` of `rank` and `completion`";
 
 /// Why a row is skipped: the two sides differ by more than their last assistant turns.
 pub(crate) const DIVERGED: &str = "the two sides diverge before the last assistant turn";
+/// Why a row is skipped: neither side holds a prompt, and they share no beginning that could be one.
+pub(crate) const APART: &str = "chosen and rejected share no beginning that could be the prompt";
+/// Why a row is skipped: one side is the beginning of the other, so it would answer nothing.
+pub(crate) const CONTAINED: &str = "one of chosen and rejected is the beginning of the other";
 /// Why a row is skipped: there is nothing to prefer.
 pub(crate) const IDENTICAL: &str = "chosen and rejected are identical";
 
@@ -38,7 +42,10 @@ pub(crate) fn preference(row: &Object) -> Result<Result<Pair, &'static str>, Str
     let pair = match (turns("chosen", chosen, explicit)?, turns("rejected", rejected, explicit)?) {
         (Some(chosen), Some(rejected)) => implied(chosen, rejected),
         _ if explicit => Ok(given(row, chosen, rejected)?),
-        _ => return Err(unknown_schema(row, PAIRS)),
+        _ => match (chosen, rejected) {
+            (Value::String(chosen), Value::String(rejected)) => shared_beginning(chosen, rejected),
+            _ => return Err(unknown_schema(row, PAIRS)),
+        },
     };
     checked(pair)
 }
@@ -89,6 +96,21 @@ fn implied(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<Pair,
         return Err(DIVERGED);
     };
     Ok(Pair { prompt: Prompt::Messages(chosen), chosen: first, rejected: second })
+}
+
+/// A pair of plain texts: what they share is the prompt, without the space before the first difference, as TRL's
+/// `extract_prompt` cuts them.
+pub(super) fn shared_beginning(chosen: &str, rejected: &str) -> Result<Pair, &'static str> {
+    let differs = chosen.char_indices().zip(rejected.chars()).find(|((_, a), b)| a != b);
+    let Some(((at, _), _)) = differs else {
+        return Err(if chosen == rejected { IDENTICAL } else { CONTAINED });
+    };
+    let at = chosen[..at].strip_suffix(' ').map_or(at, str::len);
+    if at == 0 {
+        return Err(APART);
+    }
+    let (prompt, chosen) = chosen.split_at(at);
+    Ok(Pair { prompt: Prompt::Text(prompt.to_owned()), chosen: chosen.to_owned(), rejected: rejected[at..].to_owned() })
 }
 
 /// Takes the one assistant turn off that follows `shared` turns, if that is all there is.

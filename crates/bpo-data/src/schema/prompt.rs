@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::fields::{RESPONSES, field, string, unknown_schema, wrong};
+use super::preference::shared_beginning;
 use super::turns::{message, messages, split_answer};
 use super::{Object, ranked, transcript};
 use crate::{Message, Prompt};
 
 const PROMPTS: &str = "`prompt` (string or messages), `messages`, `conversations`, \
-    `instruction` (+ `input`), `chosen` (+ `rejected`; transcripts or messages), \
+    `instruction` (+ `input`), `chosen` (+ `rejected`; transcripts, messages or texts that begin alike), \
     `context` with ranked `completions`";
 const TEXTS: &str = "`text`; or a prompt (`prompt`, `messages`, `conversations`, `instruction`) \
     with `completion`, `label`, `response`, `reference`, `output` or `chosen`; or a conversation \
@@ -50,23 +51,62 @@ pub(crate) fn text(row: &Object) -> Result<(Option<Prompt>, String), String> {
 
 /// The prompt of a row by the first schema that fits, with the answer the same field holds.
 pub(super) fn find_prompt(row: &Object) -> Result<Option<(Prompt, Option<String>)>, String> {
+    if field(row, "tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty()) {
+        return Err("`tools` are not put into chat templates: leave the column out, or the row".to_owned());
+    }
     if let Some(value) = field(row, "prompt") {
         return explicit("prompt", value).map(Some);
     }
     for key in ["messages", "conversations"] {
         if let Some(value) = field(row, key) {
-            return Ok(Some(conversation(messages(key, value)?)));
+            return Ok(Some(conversation(led(row, messages(key, value)?)?)));
         }
     }
     if let Some(instruction) = string(row, "instruction")? {
         let input = string(row, "input")?.filter(|input| !input.is_empty());
         let text = input.map_or(instruction.clone(), |input| format!("{instruction}\n{input}"));
-        return Ok(Some((Prompt::Text(text), None)));
+        let mut turns = led(row, history(row)?)?;
+        if turns.is_empty() {
+            return Ok(Some((Prompt::Text(text), None)));
+        }
+        turns.push(Message::new("user", text));
+        return Ok(Some((Prompt::Messages(turns), None)));
     }
     if let Some(ranked) = ranked::ranked(row)? {
         return Ok(Some((ranked.prompt, None)));
     }
-    field(row, "chosen").map_or(Ok(None), from_chosen)
+    match from_chosen(row)? {
+        None => Ok(from_texts(row)),
+        found => Ok(found),
+    }
+}
+
+/// A conversation behind the row's own `system` message, unless it begins with one.
+fn led(row: &Object, mut turns: Vec<Message>) -> Result<Vec<Message>, String> {
+    let system = string(row, "system")?.filter(|system| !system.is_empty());
+    if let Some(system) = system
+        && turns.first().is_none_or(|first| first.role != "system")
+    {
+        turns.insert(0, Message::new("system", system));
+    }
+    Ok(turns)
+}
+
+/// The turns before an `instruction`: `history`, a list of pairs of what was asked and answered.
+fn history(row: &Object) -> Result<Vec<Message>, String> {
+    const EXPECTED: &str = "a list of pairs of strings";
+    let Some(value) = field(row, "history") else { return Ok(Vec::new()) };
+    let Value::Array(rounds) = value else { return Err(wrong("history", EXPECTED, value)) };
+    let mut turns = Vec::with_capacity(2 * rounds.len());
+    for round in rounds {
+        match round.as_array().map(Vec::as_slice) {
+            Some([Value::String(asked), Value::String(answered)]) => {
+                turns.extend([Message::new("user", asked), Message::new("assistant", answered)]);
+            }
+            _ => return Err(format!("`history` must be {EXPECTED}")),
+        }
+    }
+    Ok(turns)
 }
 
 /// A `prompt` field: a string or a message list.
@@ -79,13 +119,20 @@ pub(super) fn explicit(key: &str, value: &Value) -> Result<(Prompt, Option<Strin
 }
 
 /// The prompt that a full chosen conversation contains; a bare completion contains none.
-fn from_chosen(value: &Value) -> Result<Option<(Prompt, Option<String>)>, String> {
-    let turns = match value {
-        Value::String(text) => transcript::turns(text),
-        Value::Array(_) => Some(messages("chosen", value)?),
+fn from_chosen(row: &Object) -> Result<Option<(Prompt, Option<String>)>, String> {
+    let turns = match field(row, "chosen") {
+        Some(Value::String(text)) => transcript::turns(text),
+        Some(value @ Value::Array(_)) => Some(messages("chosen", value)?),
         _ => None,
     };
     Ok(turns.filter(|turns| turns.len() > 1).map(conversation))
+}
+
+/// The beginning that two plain texts share, answered by the rest of the chosen one.
+fn from_texts(row: &Object) -> Option<(Prompt, Option<String>)> {
+    let text = |key| field(row, key).and_then(Value::as_str);
+    let pair = shared_beginning(text("chosen")?, text("rejected")?).ok()?;
+    Some((pair.prompt, Some(pair.chosen)))
 }
 
 fn conversation(turns: Vec<Message>) -> (Prompt, Option<String>) {

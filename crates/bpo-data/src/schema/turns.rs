@@ -20,6 +20,9 @@ pub(super) fn message(key: &str, value: &Value) -> Result<Message, String> {
     let Value::Object(turn) = value else {
         return Err(format!("`{key}` must hold message objects, not {}", kind(value)));
     };
+    if field(turn, "tool_calls").is_some_and(|calls| calls.as_array().is_none_or(|calls| !calls.is_empty())) {
+        return Err(format!("a message in `{key}` has `tool_calls`, which are not read"));
+    }
     let (role, content) = if turn.contains_key("from") { ("from", "value") } else { ("role", "content") };
     match field(turn, role) {
         Some(Value::String(name)) => Ok(Message::new(canonical(name), self::content(key, content, turn)?)),
@@ -76,6 +79,16 @@ mod tests {
         let turns = messages("m", &list).unwrap();
         let expected = [("user", "a"), ("assistant", "b"), ("user", "cd"), ("assistant", "")];
         assert_eq!(turns, expected.map(|(r, c)| Message::new(r, c)));
+    }
+
+    #[test]
+    fn a_call_of_a_tool_is_refused_and_not_left_out_of_the_conversation() {
+        let said = |calls: Value| messages("m", &json!([{"role": "assistant", "content": "a", "tool_calls": calls}]));
+        let reason = said(json!([{"function": {"name": "SECRET"}}])).unwrap_err();
+        assert!(reason.contains("`m` has `tool_calls`") && !reason.contains("SECRET"), "{reason}");
+        for none in [Value::Null, json!([])] {
+            assert_eq!(said(none).unwrap(), [Message::new("assistant", "a")]);
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Tokenizer {
     pad_id: Option<u32>,
     /// Stop ids; the first is the one that ends a completion.
     eos_ids: Vec<u32>,
+    /// Whether models are not told which of two texts a token belongs to.
+    is_untyped: bool,
 }
 
 impl Tokenizer {
@@ -86,10 +88,11 @@ impl Tokenizer {
         let pad_id = id(&settings.pad.text).or(settings.pad.id);
         let eos_ids = settings.stop_ids(id(&settings.eos));
         let prefix = settings.prefix(engine.prefix()?, bos_id);
+        let is_untyped = settings.is_untyped;
         let names = [settings.bos.text, settings.eos, settings.pad.text];
         let template = settings.template.as_ref().map(|source| Template::new(source, &names));
         let specials = Specials::new(engine.special_tokens(), engine.unknown_id(), &eos_ids);
-        Ok(Self { engine, specials, template, names, prefix, bos_id, pad_id, eos_ids })
+        Ok(Self { engine, specials, template, names, prefix, bos_id, pad_id, eos_ids, is_untyped })
     }
 
     /// The largest id plus one, added tokens included.

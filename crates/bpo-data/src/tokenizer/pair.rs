@@ -59,7 +59,10 @@ impl Tokenizer {
         let typed = |ids: Vec<u32>, kind: u32| ids.into_iter().map(move |id| (id, kind));
         let row = template.before.into_iter().chain(typed(first, of_first));
         let row = row.chain(template.between).chain(typed(second, of_second)).chain(template.behind);
-        let (ids, types) = row.unzip();
+        let (ids, mut types): (Vec<u32>, Vec<u32>) = row.unzip();
+        if self.is_untyped {
+            types.fill(0);
+        }
         Ok(PairIds { ids, types })
     }
 }
@@ -97,6 +100,23 @@ mod tests {
         assert_eq!(pair.types, [0; 7]);
         let pair = tokenizer(&Value::Null).encode_pair("ab", "c", None).unwrap();
         assert_eq!(pair.ids, [97, 98, 99]);
+    }
+
+    #[test]
+    fn a_configuration_that_names_no_token_types_gives_none() {
+        let mut raw = byte_tokenizer(&NAMES);
+        raw["post_processor"] = json!({"type": "BertProcessing", "sep": ["[SEP]", SEP], "cls": ["[CLS]", CLS]});
+        let types = |config: Value| {
+            let config = config.to_string();
+            let tokenizer = Tokenizer::from_bytes(raw.to_string().as_bytes(), Some(config.as_bytes())).unwrap();
+            tokenizer.encode_pair("ab", "c", None).unwrap().types
+        };
+        let (typed, untyped) = ([0, 0, 0, 0, 1, 1], [0; 6]);
+        assert_eq!(types(json!({"tokenizer_class": "BertTokenizer"})), typed);
+        assert_eq!(types(json!({"tokenizer_class": "TokenizersBackend"})), untyped);
+        assert_eq!(types(json!({"model_input_names": ["input_ids", "attention_mask"]})), untyped);
+        let names = ["input_ids", "token_type_ids", "attention_mask"];
+        assert_eq!(types(json!({"tokenizer_class": "TokenizersBackend", "model_input_names": names})), typed);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     /// Whether BOS comes first, where the configuration says so.
     add_bos: Option<bool>,
     pub(super) template: Option<String>,
+    /// Whether models are not told which of two texts a token belongs to.
+    pub(super) is_untyped: bool,
 }
 
 /// A special token by its text, by an id from a model configuration, or not at all.
@@ -102,6 +104,7 @@ impl Settings {
     fn read_tokenizer_config(&mut self, origin: &str, config: &Map<String, Value>) -> Result<(), Error> {
         self.read_names(config);
         self.add_bos = config.get("add_bos_token").and_then(Value::as_bool);
+        self.is_untyped = is_untyped(config);
         self.template = match config.get("chat_template") {
             None | Some(Value::Null) => None,
             Some(Value::String(source)) => Some(source.clone()),
@@ -140,6 +143,16 @@ impl Settings {
         self.pad.id = self.pad.id.or(ids("pad_token_id")?.first().copied());
         self.stops.extend(ids("eos_token_id")?);
         Ok(())
+    }
+}
+
+/// Whether `transformers` gives a model no `token_type_ids`: where `model_input_names` leaves them out, and without
+/// that list where the class is a generic one, whose list has none.
+fn is_untyped(config: &Map<String, Value>) -> bool {
+    const GENERIC: [&str; 2] = ["TokenizersBackend", "PreTrainedTokenizerFast"];
+    match config.get("model_input_names") {
+        Some(Value::Array(names)) => !names.iter().any(|name| name == "token_type_ids"),
+        _ => config.get("tokenizer_class").and_then(Value::as_str).is_some_and(|class| GENERIC.contains(&class)),
     }
 }
 

@@ -65,6 +65,41 @@ fn implied_prompts_are_the_shared_turns() {
 }
 
 #[test]
+fn texts_without_a_prompt_are_cut_where_they_differ_as_trl_cuts_them() {
+    let text = |prompt: &str| Prompt::Text(prompt.to_owned());
+    let alone = |chosen: &str, rejected: &str| json!({"chosen": chosen, "rejected": rejected});
+    reads(alone("The sky is blue.", "The sky is green."), text("The sky is"), " blue.", " green.");
+    reads(alone("2+2=4", "2+2=5"), text("2+2="), "4", "5");
+    reads(alone("Où? Là é", "Où? Là è"), text("Où? Là"), " é", " è");
+    // One of them looks like a transcript, the other does not: texts.
+    reads(alone("a\n\nHuman: x\n\nAssistant: y", "a b"), text("a"), "\n\nHuman: x\n\nAssistant: y", " b");
+    assert_eq!(read(alone("same", "same")), Ok(Err(IDENTICAL)));
+    assert_eq!(read(alone("The sky", "The sky is")), Ok(Err(CONTAINED)));
+    for [chosen, rejected] in [["yes", "no"], [" a", " b"], ["é", "è"]] {
+        assert_eq!(read(alone(chosen, rejected)), Ok(Err(APART)), "{chosen}");
+    }
+    assert!(read(json!({"chosen": "a", "rejected": 1})).is_err());
+}
+
+#[test]
+fn a_column_that_is_null_is_shown_as_null() {
+    let reason = read(json!({"prompt": "q", "chosen": null, "rejected": "b"})).unwrap_err();
+    assert!(reason.contains("has [prompt, chosen (null), rejected]"), "{reason}");
+}
+
+#[test]
+fn a_system_column_leads_the_conversation_beside_it() {
+    let turns = json!([{"from": "human", "value": "q"}]);
+    let answers = [json!({"from": "gpt", "value": "a"}), json!({"from": "gpt", "value": "b"})];
+    reads(
+        json!({"system": "s", "conversations": turns, "chosen": answers[0], "rejected": answers[1]}),
+        chat(&[("system", "s"), ("user", "q")]),
+        "a",
+        "b",
+    );
+}
+
+#[test]
 fn sharegpt_pairs_are_read() {
     reads(
         json!({"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}],

@@ -40,6 +40,38 @@ fn every_prompt_schema_is_read() {
         Some("a"),
     );
     reads(json!({"chosen": turns, "rejected": turns}), chat(&[("user", "q")]), Some("a"));
+    reads(json!({"chosen": "q is a", "rejected": "q is b"}), plain("q is"), Some(" a"));
+}
+
+#[test]
+fn a_system_column_and_the_history_of_an_instruction_are_turns_before_it() {
+    let said = json!([{"from": "human", "value": "q"}]);
+    let led = chat(&[("system", "s"), ("user", "q")]);
+    reads(json!({"system": "s", "conversations": said}), led.clone(), None);
+    reads(json!({"system": "s", "messages": [{"role": "user", "content": "q"}]}), led.clone(), None);
+    reads(json!({"system": "s", "instruction": "q", "output": "r"}), led, Some("r"));
+    // The conversation's own comes first; an empty one says nothing.
+    let own = json!([{"from": "system", "value": "own"}, {"from": "human", "value": "q"}]);
+    reads(json!({"system": "s", "conversations": own}), chat(&[("system", "own"), ("user", "q")]), None);
+    reads(json!({"system": "", "history": [], "instruction": "q", "input": ""}), plain("q"), None);
+    reads(
+        json!({"instruction": "do", "input": "this", "history": [["a", "b"], ["c", "d"]]}),
+        chat(&[("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "do\nthis")]),
+        None,
+    );
+    for history in [json!("SECRET"), json!(["SECRET"]), json!([["SECRET"]]), json!([["SECRET", 1]])] {
+        let reason = prompt(&object(json!({"instruction": "q", "history": history}))).unwrap_err();
+        assert!(reason.contains("`history` must be a list of pairs") && !reason.contains("SECRET"), "{reason}");
+    }
+}
+
+#[test]
+fn tools_are_refused_and_not_left_out_of_the_prompt() {
+    let row = |tools: Value| prompt(&object(json!({"prompt": [{"role": "user", "content": "q"}], "tools": tools})));
+    assert!(row(json!([{"name": "SECRET"}])).unwrap_err().starts_with("`tools` are not put"));
+    for none in [Value::Null, json!([])] {
+        assert_eq!(row(none).unwrap().0, chat(&[("user", "q")]));
+    }
 }
 
 #[test]
