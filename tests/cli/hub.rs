@@ -75,6 +75,13 @@ fn what_cannot_be_had_says_what_to_set() {
     inspect(&[("HF_TOKEN", "a b")], "own/model").refused(2, &["HF_TOKEN"]);
     inspect(&[("HF_HUB_OFFLINE", "1")], "own/model").refused(3, &["HF_HUB_OFFLINE", "own/model"]);
     inspect(&[("HF_ENDPOINT", "http://127.0.0.1:9")], "own/model").refused(3, &["127.0.0.1:9", "HF_ENDPOINT"]);
+    // As `hf auth login` leaves it.
+    let (_dir, kept) = file("token", "hf_canary\n");
+    inspect(&[("HF_TOKEN_PATH", arg(&kept))], "own/model").succeeded();
+    let unasked = [("HF_TOKEN_PATH", arg(&kept)), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")];
+    inspect(&unasked, "own/model").refused(3, &["set HF_TOKEN"]);
+    let (_dir, wrong) = file("token", "no token\n");
+    inspect(&[("HF_TOKEN_PATH", arg(&wrong))], "own/model").refused(2, &["holds no token", "HF_TOKEN"]);
     let good = [("HF_TOKEN", "hf_canary")];
     inspect(&good, "own/model").succeeded();
     let run = inspect(&good, "own/model@v7");

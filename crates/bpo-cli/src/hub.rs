@@ -1,5 +1,7 @@
 //! Models of the Hugging Face hub by name: where the environment says they are kept, and how a download is shown.
 use std::{
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -92,14 +94,31 @@ fn hub() -> Result<Hub, Failure> {
     let is_set =
         |name: &str| words(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&&*value.to_uppercase()));
     let token = match words("HF_TOKEN") {
-        None => None,
         Some(token) => Some(
             Token::new(&token)
                 .ok_or_else(|| Failure::usage("HF_TOKEN is no token: it has spaces in it, or other letters"))?,
         ),
+        None if is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") => None,
+        None => kept(folder("HF_TOKEN_PATH").or_else(|| Some(home()?.join("token"))))?,
     };
     let offline = is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE");
     Ok(Hub { endpoint: endpoint.trim_end_matches('/').to_owned(), token, cache, offline })
+}
+
+/// The token that `hf auth login` keeps in a file, if it did.
+fn kept(path: Option<PathBuf>) -> Result<Option<Token>, Failure> {
+    const LONGEST: u64 = 1 << 12;
+    let Some(file) = path.as_ref().and_then(|path| File::open(path).ok()) else { return Ok(None) };
+    let mut text = String::new();
+    let read = file.take(LONGEST).read_to_string(&mut text).map(|_| Token::new(&text));
+    match read {
+        Ok(None) if text.trim().is_empty() => Ok(None),
+        Ok(Some(token)) => Ok(Some(token)),
+        Ok(None) | Err(_) => Err(Failure::usage(format!(
+            "{} holds no token: log in again with `hf auth login`, or set HF_TOKEN",
+            path.unwrap_or_default().display()
+        ))),
+    }
 }
 
 /// One stage for each file.

@@ -41,6 +41,8 @@ pub(crate) enum Absent {
     File,
     /// The hub cannot be reached; why.
     Hub(String),
+    /// The hub was reached, and a download broke for good.
+    Broken(Error),
     Other(Error),
 }
 
@@ -104,10 +106,10 @@ impl<'a> Client<'a> {
         let (id, endpoint) = (self.id.repository.clone(), self.hub.endpoint.clone());
         Absent::Other(match (status, code) {
             (404, Some("EntryNotFound")) => return Absent::File,
-            (401, _) | (_, Some("RepoNotFound")) if self.hub.token.is_none() => {
-                Error::Unknown { id, endpoint, token: "set HF_TOKEN" }
+            (401, _) | (_, Some("RepoNotFound")) => {
+                let token = if self.hub.token.is_none() { "set HF_TOKEN" } else { "check HF_TOKEN" };
+                Error::Unknown { id, endpoint, status, token }
             }
-            (401, _) | (_, Some("RepoNotFound")) => Error::Unknown { id, endpoint, token: "check HF_TOKEN" },
             (403, _) | (_, Some("GatedRepo")) => Error::Forbidden { id, endpoint },
             (404, _) => Error::NotFound { id: self.id.to_string(), endpoint },
             (500.., _) => return Absent::Hub(format!("it answers {status}")),
@@ -124,6 +126,17 @@ impl<'a> Client<'a> {
         };
         let request = if offset > 0 { request.header(header::RANGE, format!("bytes={offset}-")) } else { request };
         request.call().map_err(|error| Absent::Hub(error.to_string()))
+    }
+
+    /// The error of a download that broke for good.
+    pub fn broken(&self, file: &str, have: u64, size: u64, reason: String) -> Error {
+        Error::Broken { id: self.id.to_string(), file: file.to_owned(), have, size, reason }
+    }
+
+    /// The error of contents that are others than the hub's.
+    pub fn altered(&self, file: &str) -> Error {
+        let (id, endpoint) = (self.id.to_string(), self.hub.endpoint.clone());
+        Error::Altered { id, endpoint, file: file.to_owned() }
     }
 
     /// An error about a reply.

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use crate::cache::{Repository, create_parent};
 use crate::client::{Absent, Client, Head};
 use crate::{Error, Watch};
@@ -49,10 +51,13 @@ pub(crate) fn download(
         let done = continued(client, file, head, &mut out, &part, watch);
         match done {
             Ok(()) => {
-                out.sync_all().map_err(io(&part))?;
-                fs::rename(&part, &blob).map_err(io(&blob))?;
                 watch.end();
-                return Ok(());
+                if !is_named(&head.etag, &mut out).map_err(io(&part))? {
+                    fs::remove_file(&part).map_err(io(&part))?;
+                    return Err(Absent::Other(client.altered(file)));
+                }
+                out.sync_all().map_err(io(&part))?;
+                return fs::rename(&part, &blob).map_err(io(&blob));
             }
             Err(Absent::Hub(reason)) => failure = reason,
             Err(other) => {
@@ -62,7 +67,27 @@ pub(crate) fn download(
         }
     }
     watch.end();
-    Err(Absent::Hub(failure))
+    match out.metadata().map_err(io(&part))?.len() {
+        0 => Err(Absent::Hub(failure)),
+        have => Err(Absent::Broken(client.broken(file, have, head.size, failure))),
+    }
+}
+
+/// Whether a file has the contents that its entity tag names, if it does: of large files the tag is the SHA-256.
+fn is_named(etag: &str, file: &mut File) -> std::io::Result<bool> {
+    if etag.len() != 64 || !etag.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(true);
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            read => hash.update(&piece[..read]),
+        }
+    }
+    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(hex.eq_ignore_ascii_case(etag))
 }
 
 /// Appends what is missing.

@@ -14,16 +14,18 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// 401: the hub does not say whether such a model exists.
+    /// 401, or 404 without more: the hub does not say whether such a model exists.
     #[error(
-        "{id}: there is no such model on {endpoint}, or it is private or gated (401): check the name, {token}, and accept \
-         its licence on its page"
+        "{id}: there is no such model on {endpoint}, or it is private or gated ({status}): check the name, {token}, and \
+         accept its licence on its page"
     )]
     Unknown {
         /// The model.
         id: String,
         /// The hub.
         endpoint: String,
+        /// What the hub answered.
+        status: u16,
         /// What to do about the token.
         token: &'static str,
     },
@@ -86,6 +88,35 @@ pub enum Error {
         what: String,
         /// The cache.
         cache: PathBuf,
+    },
+    /// A download broke off, time and again.
+    #[error(
+        "{id}: the download of {file} broke at {have} of {size} bytes ({reason}); the same command goes on from there"
+    )]
+    Broken {
+        /// The model.
+        id: String,
+        /// The file.
+        file: String,
+        /// Bytes that are there.
+        have: u64,
+        /// Bytes in all.
+        size: u64,
+        /// Why it broke.
+        reason: String,
+    },
+    /// What came is not what the hub has.
+    #[error(
+        "{id}: the bytes of {file} that came are not those that {endpoint} names (their SHA-256 is another); they were \
+         thrown away: try again, or look at what is between the hub and here"
+    )]
+    Altered {
+        /// The model.
+        id: String,
+        /// The hub.
+        endpoint: String,
+        /// The file.
+        file: String,
     },
     /// The hub said something else than expected.
     #[error("{id}: {file} from {endpoint}: {reason}")]

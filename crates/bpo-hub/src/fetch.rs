@@ -60,13 +60,13 @@ impl Hub {
             Ok(fetched) => Ok(fetched),
             Err(Absent::Other(error)) => Err(error),
             Err(Absent::File) => Err(missing(id, CONFIG)),
+            Err(Absent::Broken(error)) => {
+                cached.map(|fetched| fallen_back(id, fetched, &error.to_string(), watch)).map_err(|_| error)
+            }
             Err(Absent::Hub(reason)) => match cached {
                 Ok(fetched) => {
-                    watch.note(&format!(
-                        "{} cannot be reached ({reason}); {id} is what the cache has of it, commit {}",
-                        self.endpoint, fetched.commit
-                    ));
-                    Ok(fetched)
+                    let why = format!("{} cannot be reached ({reason})", self.endpoint);
+                    Ok(fallen_back(id, fetched, &why, watch))
                 }
                 Err(what) => {
                     let (id, endpoint, cache) = (id.to_string(), self.endpoint.clone(), self.cache.clone());
@@ -110,6 +110,12 @@ impl Hub {
         let folder = repository.snapshot(&commit);
         Ok(Fetched { path: id.file.as_ref().map_or(folder.clone(), |file| folder.join(file)), commit })
     }
+}
+
+/// The model of an earlier day, with a note that it is.
+fn fallen_back(id: &Id, fetched: Fetched, why: &str, watch: &mut dyn Watch) -> Fetched {
+    watch.note(&format!("{why}; {id} is what the cache has of it, commit {}", fetched.commit));
+    fetched
 }
 
 /// Whether a file was there to be fetched.

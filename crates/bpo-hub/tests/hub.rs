@@ -158,6 +158,29 @@ fn a_broken_download_goes_on_where_it_ended() {
 }
 
 #[test]
+fn a_download_that_breaks_for_good_says_how_far_it_came_and_goes_on_later() {
+    let setting = Setting::new(Content { ends_at: Some(15_000), ..model() });
+    let error = setting.fetch(&setting.hub(), "own/model").unwrap_err().to_string();
+    let words = ["own/model: ", "model.safetensors broke at 15000 of 40000 bytes", "the same command goes on"];
+    assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    let again = Setting { server: server::Hub::start(model()), ..setting };
+    again.fetch(&again.hub(), "own/model").unwrap();
+    assert!(again.server.asked().contains(&"GET store/model.safetensors from 15000".to_owned()));
+}
+
+#[test]
+fn bytes_that_are_not_those_of_the_hash_are_thrown_away() {
+    let setting = Setting::new(Content { last_byte: Some(0), ..model() });
+    let error = setting.fetch(&setting.hub(), "own/model").unwrap_err();
+    assert!(matches!(&error, Error::Altered { file, .. } if file == "model.safetensors"), "{error}");
+    let left = names(&setting.repository().join("blobs"));
+    assert_eq!(left.len(), 2, "config and tokenizer alone are kept: {left:?}");
+    let again = Setting { server: server::Hub::start(model()), ..setting };
+    let fetched = again.fetch(&again.hub(), "own/model").unwrap();
+    assert_eq!(fs::read(fetched.path.join("model.safetensors")).unwrap(), model().files["model.safetensors"]);
+}
+
+#[test]
 fn what_an_earlier_run_left_is_continued() {
     let setting = Setting::new(model());
     let first = setting.fetch(&setting.hub(), "own/model").unwrap();
@@ -196,7 +219,7 @@ fn a_model_a_revision_and_a_file_that_are_not_there_are_told_apart() {
     setting.refused(&setting.hub(), "own/model@v9", &["404", "revision"]);
     setting.refused(&setting.hub(), "own/model/no.gguf", &["no.gguf"]);
     let error = setting.fetch(&setting.hub(), "own/other").unwrap_err();
-    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    assert!(matches!(error, Error::Unknown { status: 404, .. }), "{error}");
     let mut bare = model();
     bare.files.remove("model.safetensors");
     let setting = Setting::new(bare.clone());

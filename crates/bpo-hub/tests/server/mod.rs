@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use sha2::{Digest, Sha256};
+
 /// The commit that `main` is.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -20,6 +22,10 @@ pub struct Content {
     pub locked: Option<(String, u16)>,
     /// The store breaks each first connection after so many bytes.
     pub breaks_after: Option<usize>,
+    /// The store breaks every connection at the end of as many bytes of a file, however often it is asked.
+    pub ends_at: Option<usize>,
+    /// The store sends this in place of a file's last byte.
+    pub last_byte: Option<u8>,
     /// The store takes no notice of ranges.
     pub ignores_ranges: bool,
     /// What heads say the commit is.
@@ -135,11 +141,12 @@ fn hub(content: &Content, log: &Mutex<Vec<String>>, store: &str, request: &Reque
     }
     let Some(bytes) = content.files.get(file) else { return answer(stream, 404, &code("EntryNotFound"), b"") };
     let commit = ("x-repo-commit", content.commit.clone().unwrap_or_else(|| COMMIT.to_owned()));
-    let hash = bytes
-        .iter()
-        .fold(14_695_981_039_346_656_037_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(1_099_511_628_211));
-    let etag = content.etag.clone().unwrap_or_else(|| format!("\"{hash:016x}\""));
-    if file.ends_with(".safetensors") || file.ends_with(".gguf") {
+    let is_large = file.ends_with(".safetensors") || file.ends_with(".gguf");
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    // Of small files the hub's tag is git's hash, of large ones the SHA-256.
+    let tag = if is_large { &hash[..] } else { &hash[..40] };
+    let etag = content.etag.clone().unwrap_or_else(|| format!("\"{tag}\""));
+    if is_large {
         let size = ("x-linked-size", bytes.len().to_string());
         let place = ("location", format!("{store}/{file}"));
         return answer(stream, 302, &[length(0), commit, ("x-linked-etag", etag), size, place], b"");
@@ -158,11 +165,16 @@ fn store(
     note(log, request, "store");
     let Some(bytes) = content.files.get(&request.path[1..]) else { return answer(stream, 404, &[], b"") };
     let offset = if content.ignores_ranges { 0 } else { request.offset };
+    let mut bytes = bytes.clone();
+    if let (Some(other), Some(last)) = (content.last_byte, bytes.last_mut()) {
+        *last = other;
+    }
     let rest = &bytes[offset..];
     let status = if offset > 0 { 206 } else { 200 };
     let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
     let first = !broken.contains(&request.path);
     broken.push(request.path.clone());
     let cut = content.breaks_after.filter(|_| first).unwrap_or(rest.len()).min(rest.len());
+    let cut = content.ends_at.map_or(cut, |end| cut.min(end.saturating_sub(offset)));
     answer(stream, status, &[("content-length", rest.len().to_string())], &rest[..cut]);
 }
