@@ -59,7 +59,7 @@ fn every_verb_has_a_manual_page_without_errors() {
     bpo(&["man", arg(&pages)]).succeeded();
     let names: Vec<String> =
         std::fs::read_dir(&pages).unwrap().map(|page| arg(&page.unwrap().path()).to_owned()).collect();
-    for verb in ["", "-train", "-check", "-init", "-inspect", "-completions", "-man"] {
+    for verb in ["", "-train", "-check", "-init", "-inspect", "-completions", "-man", "-reward", "-reward-train"] {
         assert!(names.iter().any(|name| name.ends_with(&format!("/bpo{verb}.1"))), "{verb}: {names:?}");
     }
     let lint: Vec<&str> = ["-Tlint", "-Werror"].into_iter().chain(names.iter().map(String::as_str)).collect();

@@ -28,18 +28,24 @@ pub struct ManArgs {
     dir: PathBuf,
 }
 
-/// Writes `bpo.1` and `bpo-VERB.1`.
+/// Writes `bpo.1`, `bpo-VERB.1`, and for a verb of a verb `bpo-reward-train.1`.
 pub fn run(args: &ManArgs) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::message(Kind::Run, format!("{}: {error}", args.dir.display()));
     std::fs::create_dir_all(&args.dir).map_err(failed)?;
     let mut whole = Cli::command();
     whole.build();
     let mut out = Out::new();
-    page(&whole, "bpo", &args.dir, &mut out)?;
-    for verb in whole.get_subcommands().filter(|verb| verb.get_name() != "help") {
-        page(verb, &format!("bpo-{}", verb.get_name()), &args.dir, &mut out)?;
-    }
+    pages(&whole, "bpo", &args.dir, &mut out)?;
     out.flush()
+}
+
+/// The page of a command, and those of its verbs.
+fn pages(command: &Command, name: &str, dir: &Path, out: &mut Out) -> Result<(), Failure> {
+    page(command, name, dir, out)?;
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        pages(verb, &format!("{name}-{}", verb.get_name()), dir, out)?;
+    }
+    Ok(())
 }
 
 fn page(command: &Command, name: &str, dir: &Path, out: &mut Out) -> Result<(), Failure> {
