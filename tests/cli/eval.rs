@@ -4,7 +4,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{
-    bpo::{arg, bpo, bpo_with, command, file},
+    bpo::{arg, bpo, bpo_with, command, file, fixture},
     server::{Server, says, shown},
 };
 
@@ -21,6 +21,25 @@ fn a_policy_ties_with_itself() {
     assert_eq!(rows.len(), 4);
     assert!(rows[..3].iter().all(|row| row["win"] == 0.5 && row["response"] == row["against"]), "{}", run.stdout);
     assert_eq!(rows[3]["totals"]["win_rate"]["mean"], 0.5);
+}
+
+#[test]
+fn the_kl_is_to_the_start_and_missing_where_nobody_says_what_that_is() {
+    let (dir, data) = file("data.jsonl", "{\"prompt\":\"Once\",\"completion\":\" upon a time\"}\n");
+    let (run, merged) = (dir.path().join("run"), dir.path().join("merged"));
+    let recipe = ["model=embedded", "max_steps=4", "learning_rate=1e-2", &format!("data={}", arg(&data))];
+    let sets = recipe.into_iter().flat_map(|set| ["--set", set]);
+    bpo(&["sft", "--run-dir", arg(&run)].into_iter().chain(sets).collect::<Vec<_>>()).succeeded();
+    let adapter = run.join("adapter");
+    bpo(&["merge", "--adapter", arg(&adapter), "--dtype", "float32", "--out", arg(&merged)]).succeeded();
+    let kl = |args: &[&str]| eval(&[&["--json"], args].concat()).rows().pop().unwrap()["totals"]["kl"].clone();
+    let ours = kl(&["--adapter", arg(&adapter)]).as_f64().unwrap();
+    assert!(ours.abs() > 1e-2, "{ours}");
+    assert_eq!((kl(&["--model", arg(&merged)]), kl(&[])), (Value::Null, Value::Null));
+    let whole = kl(&["--model", arg(&merged), "--start-model", "embedded"]).as_f64().unwrap();
+    assert!((ours - whole).abs() < 1e-3, "{ours} {whole}");
+    let Some(other) = fixture("arch/llama-tied") else { return };
+    eval(&["--start-model", arg(&other)]).refused(3, &["--start-model", "tokens"]);
 }
 
 #[test]

@@ -21,6 +21,7 @@ Examples:
   bpo eval --model embedded --adapter runs/story/adapter
   bpo eval --model DIR --adapter runs/a/adapter --against-adapter runs/b/adapter --prompts test.jsonl
   bpo eval --model DIR --references test.jsonl --annotator vader_lexicon.txt --json > rows.jsonl
+  bpo eval --model runs/full/model --start-model DIR --prompts test.jsonl
   bpo eval --outputs ours.jsonl --against-outputs theirs.jsonl --annotator http://127.0.0.1:8000/v1 \\
     --run-dir evals/ours --csv rows.csv",
     group(ArgGroup::new("against").args(["against_base", "against_model", "against_outputs"]))
@@ -32,6 +33,9 @@ pub struct EvalArgs {
     /// PEFT adapter of the policy
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// The model that training began with, for the KL [default: with --adapter, the model without it]
+    #[arg(long, value_name = "DIR", conflicts_with = "outputs")]
+    pub start_model: Option<ModelSource>,
     /// Saved responses instead of a model's: rows with a prompt and its response
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "adapter", "tokenizer", "against_base", "against_adapter"])]
     pub outputs: Option<PathBuf>,
@@ -127,6 +131,7 @@ impl EvalArgs {
         Settings {
             model: self.outputs.is_none().then(|| text(&self.model)),
             adapter: self.adapter.as_ref(),
+            start_model: self.start_model.as_ref().map(text),
             outputs: self.outputs.as_ref(),
             tokenizer: self.tokenizer.as_ref(),
             references: self.references.as_deref(),
@@ -158,6 +163,8 @@ pub struct Settings<'a> {
     model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outputs: Option<&'a PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -190,11 +190,13 @@ fn identity(args: &EvalArgs, config: &AnnotatorConfig, globals: &Globals) -> Res
             identity.adapter(index, adapter)?;
         }
     }
-    if let Some(ModelSource::Dir(folder)) = &args.against_model {
-        identity.file("against_model config.json", &folder.join("config.json"))?;
-        for path in ModelSource::Dir(folder.clone()).checkpoint()?.files() {
-            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-            identity.file(&format!("against_model {name}"), path)?;
+    for (key, model) in [("against_model", &args.against_model), ("start_model", &args.start_model)] {
+        if let Some(source @ ModelSource::Dir(folder)) = model {
+            identity.file(&format!("{key} config.json"), &folder.join("config.json"))?;
+            for path in source.checkpoint()?.files() {
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                identity.file(&format!("{key} {name}"), path)?;
+            }
         }
     }
     let files = [("outputs", &args.outputs), ("against_outputs", &args.against_outputs), ("prompts", &args.prompts)];

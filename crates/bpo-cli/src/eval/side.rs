@@ -38,7 +38,7 @@ pub struct Responses {
     pub lengths: Option<Vec<usize>>,
     /// Share that ended with EOS, where it is known.
     pub finished: Option<f64>,
-    /// Log-ratios to the model without adapter, nats, where they estimate a KL.
+    /// Log-ratios to the model that training began with, nats, where that is known and they estimate a KL.
     pub log_ratios: Option<Vec<f64>>,
 }
 
@@ -61,11 +61,12 @@ pub struct Loader<'a> {
     args: &'a EvalArgs,
     device: &'a Device,
     base: Option<Decoder>,
+    start: Option<Decoder>,
 }
 
 impl<'a> Loader<'a> {
     pub fn new(args: &'a EvalArgs, device: &'a Device) -> Self {
-        Self { args, device, base: None }
+        Self { args, device, base: None, start: None }
     }
 
     /// The model of `--model`, without an adapter.
@@ -75,6 +76,23 @@ impl<'a> Loader<'a> {
             None => self.args.model.load_decoder(self.device, self.args.dtype)?,
         };
         Ok(self.base.insert(base))
+    }
+
+    /// The model that training began with, where it is known.
+    fn start(&mut self) -> Result<Option<&Decoder>, Failure> {
+        let Some(source) = &self.args.start_model else {
+            return if self.args.adapter.is_some() { self.base().map(Some) } else { Ok(None) };
+        };
+        if self.start.is_none() {
+            let (theirs, ours) = (source.load_config()?.vocab_size, self.args.model.load_config()?.vocab_size);
+            if theirs != ours {
+                return Err(Failure::input(format!(
+                    "--start-model {source} has {theirs} tokens and the model has {ours}: no KL is between them"
+                )));
+            }
+            self.start = Some(source.load_decoder(self.device, self.args.dtype)?);
+        }
+        Ok(self.start.as_ref())
     }
 
     fn policy(&mut self, source: &ModelSource, adapter: Option<&Path>) -> Result<Decoder, Failure> {
@@ -218,9 +236,10 @@ impl Side<'_> {
                     none => none.insert(loader.policy(source, adapter)?),
                 };
                 let responses = evaluator.respond(policy, watch)?;
-                let log_ratios = match number == 0 && evaluator.estimates_kl() {
-                    true => Some(log_ratios(&responses, &evaluator.start_logps(loader.base()?, &responses)?)),
-                    false => None,
+                let start = if number == 0 && evaluator.estimates_kl() { loader.start()? } else { None };
+                let log_ratios = match start {
+                    Some(start) => Some(log_ratios(&responses, &evaluator.start_logps(start, &responses)?)),
+                    None => None,
                 };
                 Ok::<_, Failure>(Part { responses, log_ratios })
             })?;
