@@ -126,3 +126,12 @@ fn a_folder_of_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     bpo(&["inspect", arg(dir.path())]).refused(3, &["config.json", "recipe.toml"]);
 }
+
+#[test]
+fn what_a_model_says_of_itself_cannot_steer_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.json"), r#"{"model_type":"\u001b[31mred\u0007"}"#).unwrap();
+    let run = bpo(&["inspect", arg(dir.path())]);
+    run.refused(3, &["red"]);
+    assert!(!run.stderr.chars().any(|c| c.is_control() && c != '\n'), "{:?}", run.stderr);
+}

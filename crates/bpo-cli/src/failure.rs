@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{device, nearest};
+use crate::{device, nearest, out::printable};
 
 /// Kinds of failure; the number is the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub fn io_failure(path: &std::path::Path, error: &io::Error) -> Failure {
 /// Says on standard error what is odd and does not end the command.
 pub fn warn(text: &str) {
     // If standard error is closed, there is nobody to tell.
-    let _ = writeln!(io::stderr(), "warning: {text}");
+    let _ = writeln!(io::stderr(), "warning: {}", printable(text));
 }
 
 /// Message and place of the last panic.
@@ -137,7 +137,7 @@ pub fn exit(result: Result<(), Failure>) -> ExitCode {
     let Err(failure) = result else { return ExitCode::SUCCESS };
     if failure.kind != Kind::ClosedOutput {
         // If standard error is closed, there is nobody to tell.
-        let _ = writeln!(io::stderr(), "error: {}", failure.text());
+        let _ = writeln!(io::stderr(), "error: {}", printable(&failure.text()));
     }
     ExitCode::from(failure.kind as u8)
 }

@@ -7,6 +7,8 @@ use std::{
 use console::{Term, truncate_str};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
+use crate::out::printable;
+
 /// Time between two lines of one stage.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
@@ -74,8 +76,8 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match self {
             // A terminal that is gone cannot be told so.
-            Self::Bars(bars) => drop(bars.println(text)),
-            Self::Lines => tell(text),
+            Self::Bars(bars) => drop(bars.println(printable(text))),
+            Self::Lines => tell(&printable(text)),
             Self::Quiet => {}
         }
     }
