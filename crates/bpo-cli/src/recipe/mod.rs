@@ -1,10 +1,11 @@
-//! Recipes: a TOML file, then `--set key=value` on top; relative paths mean what whoever wrote them meant.
+//! Recipes: a TOML or YAML file, then `--set key=value` on top; relative paths mean what whoever wrote them meant.
 mod explain;
 mod paths;
 mod sets;
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use toml::Table;
 
 pub use explain::parse;
@@ -28,7 +29,9 @@ pub fn load(default: &str, file: Option<&Path>, sets: &[String]) -> Result<Table
 pub fn read(default: &str, file: Option<&Path>) -> Result<Table, Failure> {
     let Some(path) = file else { return from_text("the built-in recipe", default) };
     let text = std::fs::read_to_string(path).map_err(|error| io_failure(path, &error))?;
-    let mut table = from_text(&path.display().to_string(), &text)?;
+    let name = path.display().to_string();
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let mut table = if is_yaml { from_yaml(&name, &text)? } else { from_text(&name, &text)? };
     resolve(&mut table, path.parent().unwrap_or(Path::new("")))?;
     Ok(table)
 }
@@ -74,6 +77,29 @@ fn here() -> Result<PathBuf, Failure> {
 
 fn from_text(name: &str, text: &str) -> Result<Table, Failure> {
     text.parse().map_err(|error: toml::de::Error| Failure::usage(format!("{name}: {}", error.to_string().trim_end())))
+}
+
+/// A recipe in YAML, as users of TRL have them; a key without a value is one that is not there.
+fn from_yaml(name: &str, text: &str) -> Result<Table, Failure> {
+    let wrong = |error: String| Failure::usage(format!("{name}: {}", error.trim_end()));
+    let mut value: Value = serde_saphyr::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    without_nulls(&mut value);
+    match value {
+        Value::Null => Ok(Table::new()),
+        value @ Value::Object(_) => Table::try_from(value).map_err(|error| wrong(error.to_string())),
+        _ => Err(wrong("expected keys with values, as in `beta: 0.1`".to_owned())),
+    }
+}
+
+fn without_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(without_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub struct TrainArgs {
 /// Flags of every verb that runs a recipe.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Recipe file (TOML)
+    /// Recipe file (TOML or YAML)
     #[arg(value_name = "RECIPE")]
     file: Option<PathBuf>,
     /// The same, by name
