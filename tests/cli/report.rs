@@ -53,8 +53,12 @@ fn a_run_leaves_its_page_figures_and_events() {
         assert!(has(&events[0], tag), "{tag}");
     }
     fs::remove_file(run.join("report.html")).unwrap();
-    bpo(&["report", arg(&run)]).succeeded();
+    bpo(&["report", arg(&run), "--png"]).succeeded();
     assert_eq!(fs::read_to_string(run.join("report.html")).unwrap(), page);
+    for figure in fs::read_dir(run.join("figures")).unwrap() {
+        let png = fs::read(figure.unwrap().path().with_extension("png")).unwrap();
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 5_000, "{} bytes", png.len());
+    }
 }
 
 /// Steps of the events that have a loss, after what restarts made void; and how often the run was started again.

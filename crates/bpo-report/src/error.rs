@@ -34,6 +34,12 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A figure is not drawn as a picture.
+    #[error("a figure cannot be drawn: {reason}")]
+    Drawing {
+        /// Why.
+        reason: String,
+    },
     /// The journal cannot be read.
     #[error(transparent)]
     Store(#[from] bpo_store::Error),

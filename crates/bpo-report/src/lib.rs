@@ -12,10 +12,14 @@ mod error;
 mod figures;
 mod page;
 pub mod plot;
+#[cfg(feature = "png")]
+mod raster;
 mod record;
 pub mod tensorboard;
 
 pub use error::Error;
 pub use figures::{Figure, figures};
 pub use page::page;
+#[cfg(feature = "png")]
+pub use raster::Painter;
 pub use record::{Evaluation, Exchange, Phase, Piece, Record, Response, Texts};

@@ -29,6 +29,7 @@ use crate::{
     embedded,
     failure::{Failure, Kind},
     out::Out,
+    report::pictures,
 };
 
 /// Most cells that run at a time unless more are asked for.
@@ -84,6 +85,9 @@ pub struct CompareArgs {
     /// List the cells and how far they are; run and write nothing
     #[arg(long)]
     plan: bool,
+    /// Figures as PNG too, beside the SVG
+    #[arg(long)]
+    png: bool,
     /// Results as one JSON object, cells of --plan as JSON lines
     #[arg(long)]
     json: bool,
@@ -117,15 +121,18 @@ pub fn run(args: &CompareArgs, globals: &Globals) -> Result<(), Failure> {
     progress.say(&format!("comparison: {}, {} cells", folder.display(), cells.len()));
     Schedule::new(&root, args.jobs(&grid, globals), globals.device.as_deref(), progress).complete(&cells)?;
     let results = Results::read(&grid, &cells)?;
-    write(&root, &results)?;
+    write(&root, &results, args.png)?;
     print(&folder, &results, args.json)
 }
 
 /// Writes tables, data and figures.
-fn write(root: &RunDir, results: &Results) -> Result<(), Failure> {
+fn write(root: &RunDir, results: &Results, png: bool) -> Result<(), Failure> {
     let figures = plot::figures(results);
     for figure in &figures {
         root.write(figure.file, figure.svg.as_bytes())?;
+    }
+    if png {
+        pictures(root, figures.iter().map(|figure| (figure.file.to_owned(), figure.svg.clone())))?;
     }
     let json = serde_json::to_string_pretty(results).map_err(|error| Failure::new(Kind::Internal, error))?;
     root.write("results.json", format!("{json}\n").as_bytes())?;

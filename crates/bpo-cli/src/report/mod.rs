@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bpo_report::{Figure, Record, figures, page};
+use bpo_report::{Figure, Painter, Record, figures, page};
 use bpo_store::RunDir;
 use clap::Args;
 
@@ -21,6 +21,8 @@ use crate::{
 
 /// The page's place in a run.
 const PAGE: &str = "report.html";
+/// Pixels of a PNG to each of the drawing's: sharp on slides and in print.
+const PNG_SCALE: f32 = 2.0;
 
 /// Write a run's report: curves, phases, scores, sample pairs, recipe, on one page
 ///
@@ -30,6 +32,7 @@ const PAGE: &str = "report.html";
 #[command(after_help = "\
 Examples:
   bpo report runs/story
+  bpo report runs/story --png
   bpo report runs/story --output story.html")]
 pub struct ReportArgs {
     /// Folder of the run
@@ -38,6 +41,9 @@ pub struct ReportArgs {
     /// Write the page here, and no figures [default: RUN_DIR/report.html, with figures in RUN_DIR/figures]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Figures as PNG too, beside the SVG
+    #[arg(long, conflicts_with = "output")]
+    png: bool,
 }
 
 /// Runs the verb.
@@ -57,6 +63,10 @@ pub fn run(args: &ReportArgs, _: &Globals) -> Result<(), Failure> {
                 other => other.into(),
             })?;
             drawn.write(&dir)?;
+            if args.png {
+                let files = drawn.figures.iter().map(|figure| (file_name(figure), figure.panel.file()));
+                pictures(&dir, files)?;
+            }
             told(&dir, &mut out)?;
         }
     }
@@ -102,11 +112,25 @@ impl Drawn {
 
     fn write(&self, dir: &RunDir) -> Result<(), Failure> {
         for figure in &self.figures {
-            dir.write(&format!("figures/{}.svg", figure.name), figure.panel.file().as_bytes())?;
+            dir.write(&file_name(figure), figure.panel.file().as_bytes())?;
         }
         dir.write(PAGE, self.page.as_bytes())?;
         Ok(())
     }
+}
+
+fn file_name(figure: &Figure) -> String {
+    format!("figures/{}.svg", figure.name)
+}
+
+/// Writes SVG files, each a name and its drawing, as PNG beside them.
+pub fn pictures(dir: &RunDir, files: impl Iterator<Item = (String, String)>) -> Result<(), Failure> {
+    let painter = Painter::default();
+    for (name, svg) in files {
+        let name = Path::new(&name).with_extension("png");
+        dir.write(&name.to_string_lossy(), &painter.png(&svg, PNG_SCALE)?)?;
+    }
+    Ok(())
 }
 
 /// The commands that make the run again.

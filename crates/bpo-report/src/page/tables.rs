@@ -1,4 +1,6 @@
 //! Numbers of the whole run and of its phases.
+use bpo_annotate::Statistics;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{add, escape::escaped};
@@ -15,9 +17,12 @@ pub(super) fn summary(record: &Record, page: &mut String) {
     let sampled = whole("sampled").filter(|sampled| *sampled > 0);
     facts.extend(sampled.map(|sampled| format!("{sampled} completions sampled")));
     facts.extend(finished.get("annotator").and_then(Value::as_str).map(|name| format!("annotator {}", escaped(name))));
-    facts.extend(finished.get("loss").and_then(Value::as_f64).map(|loss| format!("loss {loss:.4} at the end")));
+    facts.extend(
+        finished.get("loss").and_then(Value::as_f64).map(|loss| format!("mean loss of the last steps {loss:.4}")),
+    );
     facts.extend(dropped(finished));
     add(page, format_args!("<p>{}</p>\n", facts.join("; ")));
+    annotator(finished, page);
     let rows = rows(finished);
     if whole("eval_prompts").unwrap_or(0) > 0 && !rows.is_empty() {
         let prompts = whole("eval_prompts").unwrap_or(0);
@@ -32,6 +37,20 @@ pub(super) fn summary(record: &Record, page: &mut String) {
         }
         page.push_str("</table></div>\n<p class=\"faint\">In brackets: 95 % bootstrap intervals over prompts.</p>\n");
     }
+}
+
+/// What the annotator told of itself: questions, changes with the order, how far the members of a panel agree.
+fn annotator(finished: &Value, page: &mut String) {
+    let told = finished.get("annotator_statistics").and_then(|told| Statistics::deserialize(told).ok());
+    let lines = told.map(|told| told.lines()).unwrap_or_default();
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<ul class=\"faint\">\n");
+    for line in lines {
+        add(page, format_args!("<li>{}</li>\n", escaped(&line)));
+    }
+    page.push_str("</ul>\n");
 }
 
 fn dropped(finished: &Value) -> Option<String> {
