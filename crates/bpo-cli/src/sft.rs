@@ -3,21 +3,23 @@ use std::path::Path;
 
 use bpo_data::RowReader;
 use bpo_model::{Decoder, DecoderConfig};
-use bpo_train::{SftInputs, SftRecipe};
+use bpo_store::RunDir;
+use bpo_train::{Outcome, SftInputs, SftRecipe, SftReport};
 use burn::tensor::Device;
 use clap::Args;
 
 use crate::{
     args::Globals,
     data, embedded,
-    failure::{Failure, Kind, io_failure},
+    failure::{Failure, io_failure},
     out::Out,
     progress::Progress,
-    recipe, report,
+    recipe,
     source::{ModelSource, check_vocabulary, companions, tokenizer_at},
     train::{
         RunArgs,
-        start::{Identity, Start},
+        runner::{self, Trainer},
+        start::Identity,
         watch::Watch,
     },
 };
@@ -42,36 +44,45 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     let args = &args.run;
     let table = recipe::load("", args.recipe(), &args.sets())?;
     let recipe: SftRecipe = recipe::parse(&table, "recipe")?;
-    recipe.validate()?;
-    let device = globals.device()?;
-    let folder = args.folder("sft");
-    let start = Start::open(&folder, &recipe)?;
-    let mut out = Out::new();
-    if start.dir.is_finished() {
-        return report::of_the_finished(&start.dir, out);
+    runner::run(&recipe, &args.folder("sft"), globals, globals.progress())
+}
+
+impl Trainer for SftRecipe {
+    type Inputs = SftInputs;
+    type Report = SftReport;
+    const NAMES_FOLDER: bool = false;
+
+    fn validate(&self) -> Result<(), bpo_train::Error> {
+        self.validate()
     }
-    let progress = globals.progress();
-    let inputs = inputs(&recipe, &device, &progress)?;
-    start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(progress, globals.device_name(), &folder);
-    let done = bpo_train::sft(&recipe, inputs, &start.dir, &mut watch)?;
-    watch.finish();
-    if done.interrupted {
-        let steps = done.steps;
-        return Err(Failure::message(
-            Kind::Interrupted,
-            format!("interrupted after step {steps}; the same command goes on"),
-        ));
+
+    fn inputs(&self, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
+        inputs(self, device, progress)
     }
-    let loss = done.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
-    out.line(&format!("{} steps{loss}", done.steps))?;
-    out.line(&format!("{}: {}", done.output, folder.join(&done.output).display()))?;
-    report::at_the_end(&start.dir, &mut out)?;
-    out.flush()
+
+    fn identity(&self, globals: &Globals) -> Result<Identity, Failure> {
+        identity(self, globals)
+    }
+
+    fn train(
+        &self,
+        inputs: SftInputs,
+        dir: &RunDir,
+        watch: &mut Watch,
+    ) -> Result<Outcome<SftReport>, bpo_train::Error> {
+        bpo_train::sft(self, inputs, dir, watch)
+    }
+
+    fn tell(&self, report: &SftReport, folder: &Path, out: &mut Out) -> Result<(), Failure> {
+        let SftReport { steps, loss, output } = report;
+        let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
+        out.line(&format!("{steps} steps{loss}"))?;
+        out.line(&format!("{output}: {}", folder.join(output).display()))
+    }
 }
 
 /// What the run reads.
-pub fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
+fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource =
         recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
@@ -85,7 +96,7 @@ pub fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failu
 }
 
 /// What the run works on, read and ready.
-pub fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
+fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
     let rows = match recipe.data.as_str() {
         embedded::NAME => return Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
         path => data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress),

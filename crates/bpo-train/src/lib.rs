@@ -33,6 +33,7 @@ mod sft;
 mod state;
 mod statistics;
 mod step_metrics;
+mod steps;
 mod trainable;
 mod update;
 

@@ -1,19 +1,17 @@
 //! Supervised fine-tuning: the policy a preference run starts from.
-use std::time::Instant;
-
-use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair};
+use bpo_data::{Counts, Group, TextRow, Tokenizer, fit_pair};
 use bpo_model::{Adapter, Decoder};
 use bpo_store::RunDir;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
-    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
+    Error, Gradients, Observer, Outcome, Recipe, SftRecipe, Stage, Trainable, backward,
     evaluate::pack,
     export::export,
     numerics::{Rows, not_finite},
     run::mixed,
     state::State,
-    step_metrics::peak_rss_mib,
+    steps::Steps,
 };
 
 /// What a supervised run works on.
@@ -33,10 +31,8 @@ pub struct SftInputs {
 /// What a supervised run came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SftReport {
-    /// Steps done; fewer than all when interrupted.
+    /// Steps done.
     pub steps: u64,
-    /// Whether the observer stopped it.
-    pub interrupted: bool,
     /// Mean loss per token of the run's last steps (at most 50), if it took any.
     pub loss: Option<f64>,
     /// Where the result lies, inside the run directory.
@@ -59,7 +55,7 @@ pub fn sft(
     inputs: SftInputs,
     dir: &RunDir,
     observer: &mut dyn Observer,
-) -> Result<SftReport, Error> {
+) -> Result<Outcome<SftReport>, Error> {
     recipe.validate()?;
     let shared = recipe.as_recipe();
     let SftInputs { base, base_name, tokenizer, rows, companions } = inputs;
@@ -70,53 +66,20 @@ pub fn sft(
     } else {
         Trainable::Full(base.parameters())
     };
-    let total = shared.steps(examples.len());
-    let mut checkpoints = dir.checkpoints()?;
-    let latest = checkpoints.latest()?;
-    for set in checkpoints.quarantined() {
-        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {}", set.step, set.path.display()));
-    }
-    let start = State::solo(initial, shared.adamw());
-    let mut state = match &latest {
-        Some(checkpoint) => start.restored(checkpoint, shared.adamw(), &base.device())?,
-        None => start,
-    };
-    let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
-    let (order, rate) = (PromptOrder::new(examples.len(), recipe.seed), shared.rate(total));
-    while state.step < total {
-        if observer.interrupted() {
-            state.save(&mut checkpoints)?;
-            return Ok(SftReport {
-                steps: state.step,
-                interrupted: true,
-                loss: recent_loss(dir)?,
-                output: String::new(),
-            });
-        }
-        let started = Instant::now();
-        let order = order.at(state.step, shared.prompts_per_step());
+    let mut steps = Steps::resumed(&shared, examples.len(), (initial, &base.device()), dir, observer)?;
+    let is_done = steps.complete(observer, |state, order, rate, observer| {
         let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
-        let now = rate.at(state.step);
-        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, (&order, &batch), now, (dir, observer))?;
-        let mut record = Map::new();
-        record.insert("step".into(), json!(state.step));
-        record.insert("loss".into(), json!(loss));
-        record.insert("grad_norm".into(), json!(grad_norm));
-        record.insert("learning_rate".into(), json!(now));
-        record.insert("time/step".into(), json!(started.elapsed().as_secs_f64()));
-        if let Some(mebibytes) = peak_rss_mib() {
-            record.insert("memory/peak_rss_mib".into(), json!(mebibytes));
-        }
-        metrics.append(&Value::Object(record.clone()))?;
-        observer.step(state.step, total, &record);
-        if state.step.is_multiple_of(recipe.save_steps) || state.step == total {
-            state.save(&mut checkpoints)?;
-        }
+        let (loss, grad_norm) = step(&shared, &base, &tokenizer, state, (order, &batch), rate, (dir, observer))?;
+        let said = [("loss".to_string(), json!(loss)), ("grad_norm".to_string(), json!(grad_norm))];
+        Ok(said.into_iter().collect())
+    })?;
+    if !is_done {
+        return Ok(Outcome::Interrupted(steps.state.step));
     }
-    let output = export(dir, "", &state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
-    let loss = recent_loss(dir)?;
+    let output = export(dir, "", &steps.state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
+    let (total, loss) = (steps.total, recent_loss(dir)?);
     dir.mark_finished(&json!({"steps": total, "loss": loss, "output": output}))?;
-    Ok(SftReport { steps: total, interrupted: false, loss, output })
+    Ok(Outcome::Finished(Box::new(SftReport { steps: total, loss, output })))
 }
 
 fn step(

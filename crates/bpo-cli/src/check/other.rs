@@ -6,10 +6,10 @@ use toml::Table;
 use super::{CheckArgs, effective, preference};
 use crate::{
     args::Globals,
-    causal,
     failure::{Failure, warn},
     progress::Progress,
-    recipe, sft,
+    recipe,
+    train::runner::Trainer,
 };
 
 /// A recipe with `outcomes`.
@@ -24,9 +24,9 @@ pub fn causal(
     let device = globals.device()?;
     let folder = args.run.folder("story-causal");
     let start = preference::begun(&folder, &settings)?;
-    let inputs = causal::inputs(&settings, &device, progress)?;
+    let inputs = settings.inputs(&device, progress)?;
     if let Some(start) = &start {
-        start.compare(&causal::identity(&settings, globals)?)?;
+        start.compare(&settings.identity(globals)?)?;
     }
     unmeasured();
     let facts = json!({
@@ -47,9 +47,9 @@ pub fn sft(args: &CheckArgs, globals: &Globals, progress: &Progress) -> Result<M
     let device = globals.device()?;
     let folder = args.run.folder("sft");
     let start = preference::begun(&folder, &settings)?;
-    let inputs = sft::inputs(&settings, &device, progress)?;
+    let inputs = settings.inputs(&device, progress)?;
     if let Some(start) = &start {
-        start.compare(&sft::identity(&settings, globals)?)?;
+        start.compare(&settings.identity(globals)?)?;
     }
     unmeasured();
     let facts = json!({

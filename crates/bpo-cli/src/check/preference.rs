@@ -17,7 +17,7 @@ use crate::{
     progress::Progress,
     recipe,
     source::ModelSource,
-    train::{self, start::Start},
+    train::{self, runner::Trainer, start::Start},
 };
 
 /// What is known about the run.
@@ -41,12 +41,12 @@ pub fn facts(
     let footprint = footprint(&settings, (&source, &config, &device), progress, &mut facts)?;
     facts.insert("annotator".into(), annotator_facts(args, &settings, &device)?);
     if let Some(start) = &start {
-        start.compare(&train::identity(&settings, globals)?)?;
+        start.compare(&settings.identity(globals)?)?;
     }
     let fits = resources::memory().is_none_or(|(_, free)| footprint.peak() < free);
     if !args.quick && fits {
         progress.say("loading the model and measuring its first step; --quick does without");
-        let rehearsal = Rehearsal::new(&settings, train::inputs(&settings, &device, &Progress::Quiet)?)?;
+        let rehearsal = Rehearsal::new(&settings, settings.inputs(&device, &Progress::Quiet)?)?;
         facts.insert("procedure".into(), json!(rehearsal.lines()));
         facts.insert("trainable_parameters".into(), rehearsal.trainable().into());
         facts.insert("time".into(), time(&rehearsal.pace(args.budget())?));

@@ -19,7 +19,7 @@ use crate::{
     Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable,
     evaluate::{pack, win_rate, wins_by_score},
     export::export,
-    state::State,
+    state::{Resumed, State},
     step_metrics::{peak_rss_mib, rounded},
 };
 
@@ -107,8 +107,9 @@ impl<'a> Run<'a> {
         let Texts { train: mut texts, eval, notes } = texts(recipe, &tokenizer, context, &rows, references)?;
         notes.iter().for_each(|note| observer.note(note));
         let initial = start(recipe, &base, adapter)?;
-        let mut checkpoints = dir.checkpoints()?;
-        let (state, metrics) = resumed(&initial, &shared, &base, (dir, &mut checkpoints), observer)?;
+        let start = State::solo(initial.clone(), shared.adamw());
+        let Resumed { state, checkpoints, from } = start.resumed(dir, shared.adamw(), &base.device(), observer)?;
+        let metrics = dir.metrics(from)?;
         let mut journal = dir.journal()?;
         if recipe.causal_estimator == CausalEstimator::Dr {
             let all = texts.len();
@@ -245,27 +246,6 @@ impl<'a> Run<'a> {
         dir.mark_finished(&value)?;
         Ok(report)
     }
-}
-
-/// The state of the last checkpoint, or a fresh one, and the metrics up to it.
-fn resumed(
-    initial: &Trainable,
-    shared: &Recipe,
-    base: &Decoder,
-    (dir, checkpoints): (&RunDir, &mut Checkpoints),
-    observer: &mut dyn Observer,
-) -> Result<(State, MetricsLog), Error> {
-    let latest = checkpoints.latest()?;
-    for set in checkpoints.quarantined() {
-        let path = set.path.display();
-        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
-    }
-    let fresh = State::solo(initial.clone(), shared.adamw());
-    let state = match &latest {
-        Some(checkpoint) => fresh.restored(checkpoint, shared.adamw(), &base.device())?,
-        None => fresh,
-    };
-    Ok((state, dir.metrics(latest.map(|checkpoint| checkpoint.step))?))
 }
 
 /// Scores of the texts under the policy that wrote them: by the row where it says so, else under the start.

@@ -18,7 +18,7 @@ use bpo_sampler::{PairSelection, Sampling};
 use bpo_service::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, Error, LearningRate, update::Criterion};
+use crate::{AdamWConfig, Error, LearningRate, RefreshSchedule, update::Criterion};
 
 /// Everything that decides a preference-optimisation run. Keys are TRL's where TRL has them; an
 /// unknown key is an error.
@@ -381,6 +381,17 @@ impl Recipe {
     /// The learning rate over `total` steps.
     pub fn rate(&self, total: u64) -> LearningRate {
         rate(self.learning_rate, self.lr_scheduler_type, self.warmup_ratio, total)
+    }
+
+    /// Whether the policy is evaluated after `step` of `total` steps, between the start and the end; `schedule` is that of
+    /// the run's phases.
+    pub fn evaluates_at(&self, step: u64, total: u64, schedule: &RefreshSchedule) -> bool {
+        let is_due = match self.eval_strategy {
+            EvalStrategy::No => false,
+            EvalStrategy::Steps => self.eval_steps > 0 && step.is_multiple_of(self.eval_steps),
+            EvalStrategy::Phase => schedule.due(step),
+        };
+        is_due && step > 0 && step < total
     }
 
     /// Prompt limits; `context` is the model's.

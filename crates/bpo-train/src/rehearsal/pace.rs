@@ -6,7 +6,7 @@ use bpo_sampler::{Completion, GenerateConfig, Generation, Request, StreamKey};
 
 use super::Rehearsal;
 use crate::{
-    Error, EvalStrategy, Recipe, Reference, RefreshSchedule, Sample, TrainPrompt, Trainable,
+    Error, Recipe, Reference, RefreshSchedule, Sample, TrainPrompt, Trainable,
     collect::Pair,
     token_logps,
     update::{Batch, Criterion, Losses},
@@ -71,12 +71,8 @@ impl Pace {
 
 /// Evaluations between the first step and the last.
 fn between(recipe: &Recipe, total: u64) -> u64 {
-    match recipe.eval_strategy {
-        EvalStrategy::No => 0,
-        EvalStrategy::Steps if recipe.eval_steps == 0 => 0,
-        EvalStrategy::Steps => total.saturating_sub(1) / recipe.eval_steps,
-        EvalStrategy::Phase => RefreshSchedule::new(recipe.collection_phases, total).phases().saturating_sub(1),
-    }
+    let schedule = RefreshSchedule::new(recipe.collection_phases, total);
+    (1..total).filter(|&step| recipe.evaluates_at(step, total, &schedule)).count() as u64
 }
 
 /// What sampling a step's completions gave.
@@ -260,7 +256,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CollectionPhases;
+    use crate::{CollectionPhases, EvalStrategy};
 
     #[test]
     fn evaluations_between_first_and_last_are_those_of_a_run() {

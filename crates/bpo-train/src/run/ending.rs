@@ -3,7 +3,7 @@ use bpo_sampler::GenerateConfig;
 
 use super::{Run, gather::traced};
 use crate::{
-    CurvePoint, Error, EvalStrategy, Evaluation, Evaluator, Observer, Report, SamplePair, TrainPrompt,
+    CurvePoint, Error, Evaluation, Evaluator, Observer, Report, SamplePair, TrainPrompt,
     evaluate::{win_rate, wins_by_score},
     export::export,
 };
@@ -23,16 +23,6 @@ impl Run<'_> {
             eos_ids: self.tokenizer.eos_ids().to_vec(),
             sampled_vocab: Some(self.tokenizer.vocab_size()),
         }
-    }
-
-    /// Whether the policy is evaluated after `step` steps, between start and end.
-    pub(super) fn is_evaluated(&self, step: u64) -> bool {
-        let is_due = match self.recipe.eval_strategy {
-            EvalStrategy::No => false,
-            EvalStrategy::Steps => self.recipe.eval_steps > 0 && step.is_multiple_of(self.recipe.eval_steps),
-            EvalStrategy::Phase => self.schedule.due(step),
-        };
-        is_due && step > 0 && step < self.total
     }
 
     /// The evaluation of the start, told to the observer.
@@ -103,7 +93,8 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Vec<CurvePoint>, Error> {
         let mut curve = vec![CurvePoint::of(0, start, &self.eval, None, self.recipe.seed)];
-        for step in (1..self.total).filter(|&step| self.is_evaluated(step)).collect::<Vec<_>>() {
+        let steps = (1..self.total).filter(|&step| self.recipe.evaluates_at(step, self.total, &self.schedule));
+        for step in steps.collect::<Vec<_>>() {
             // Recorded when it was made.
             let between = self.evaluation(step, BETWEEN, observer)?;
             curve.push(self.point(step, start, &between)?);
