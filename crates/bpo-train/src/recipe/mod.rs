@@ -11,10 +11,10 @@ pub use reward::{RewardRecipe, Tuning};
 pub use sft::SftRecipe;
 
 use bpo_annotate::{AnnotatorConfig, TieRule};
-use bpo_data::{BadLines, Limits, Truncation};
+use bpo_data::{BadLines, Limits, Tokenizer, Truncation};
 use bpo_loss::{FDivergence, LossType, Objective, Term};
 use bpo_model::{AdapterMerge, Dtype, LoraConfig};
-use bpo_sampler::{PairSelection, Sampling};
+use bpo_sampler::{GenerateConfig, PairSelection, Sampling};
 use bpo_service::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
@@ -322,6 +322,18 @@ impl Recipe {
             return Sampling::greedy();
         }
         Sampling { temperature, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p }
+    }
+
+    /// How completions are drawn at `temperature`.
+    pub(crate) fn generate_config(&self, tokenizer: &Tokenizer, temperature: f64) -> GenerateConfig {
+        GenerateConfig {
+            max_new_tokens: self.max_new_tokens,
+            min_new_tokens: self.min_new_tokens,
+            batch_size: self.per_device_eval_batch_size,
+            sampling: self.sampling(temperature),
+            eos_ids: tokenizer.eos_ids().to_vec(),
+            sampled_vocab: Some(tokenizer.vocab_size()),
+        }
     }
 
     /// The adapters to start from, as written.

@@ -1,6 +1,7 @@
 //! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
 mod contrast;
 mod ending;
+mod evaluations;
 mod gather;
 
 use std::time::Instant;
@@ -25,6 +26,8 @@ use crate::{
     step_metrics::{Clock, Trained, describe_collection, peak_rss_mib},
     update::{Batch, Criterion, Losses},
 };
+
+pub(crate) use evaluations::Evaluations;
 
 /// What a run works on, read and ready.
 pub struct Inputs {
@@ -163,13 +166,13 @@ impl<'a> Run<'a> {
 
     /// All that is left: the steps between two evaluations.
     fn complete(&mut self, observer: &mut dyn Observer) -> Result<Report, Error> {
-        let before = self.first_evaluation(observer)?;
+        let before = self.evaluations().first(observer)?;
         while self.state.step < self.total {
             if observer.interrupted() {
                 return Err(Error::Interrupted);
             }
-            if self.recipe.evaluates_at(self.state.step, self.total, &self.schedule) {
-                self.next_evaluation(&before, observer)?;
+            if self.evaluations().are_due() {
+                self.evaluations().next(&before, observer)?;
             }
             let metrics = self.whole_step(observer)?;
             self.metrics.append(&Value::Object(metrics.clone()))?;
@@ -178,7 +181,7 @@ impl<'a> Run<'a> {
                 self.state.save(&mut self.checkpoints)?;
             }
         }
-        let end = self.next_evaluation(&before, observer)?;
+        let end = self.evaluations().next(&before, observer)?;
         self.finish(before, end, observer)
     }
 
