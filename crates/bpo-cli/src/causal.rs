@@ -1,6 +1,7 @@
 //! `bpo train` on texts with outcomes: causal preference optimisation.
 use std::path::Path;
 
+use bpo_data::{OutcomeRow, ReferenceRow};
 use bpo_model::Adapter;
 use bpo_store::RunDir;
 use bpo_train::{CausalEstimator, CausalForm, CausalInputs, CausalRecipe, Outcome, Report};
@@ -93,14 +94,22 @@ fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failur
     Ok(identity)
 }
 
+/// Texts with outcomes, and held-out prompts with reference texts.
+pub fn rows(
+    recipe: &CausalRecipe,
+    progress: &Progress,
+) -> Result<(Vec<OutcomeRow>, Option<Vec<ReferenceRow>>), Failure> {
+    let rows =
+        data::source(&recipe.outcomes, "(embedded outcomes)", embedded::OUTCOMES).with_bad_lines(recipe.bad_lines);
+    let rows = data::told(rows.outcomes()?, progress);
+    Ok((rows, data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?))
+}
+
 /// What the run works on, read and ready.
 fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
-    let rows =
-        data::source(&recipe.outcomes, "(embedded outcomes)", embedded::OUTCOMES).with_bad_lines(recipe.bad_lines);
-    let rows = data::told(rows.outcomes()?, progress);
-    let references = data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?;
+    let (rows, references) = rows(recipe, progress)?;
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;

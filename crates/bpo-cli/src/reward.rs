@@ -129,20 +129,45 @@ fn identity(recipe: &RewardRecipe, globals: &Globals) -> Result<Identity, Failur
     Ok(identity)
 }
 
-fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result<RewardInputs, Failure> {
-    if recipe.model == embedded::NAME {
-        return Err(Failure::usage(
-            "model: the embedded story model is no directory; give one of an encoder or a decoder",
-        ));
+/// Whether a table is a recipe of this kind, which shares `pairs` with preference runs.
+pub fn is_for(table: &toml::Table) -> bool {
+    let has = |key: &str| table.contains_key(key);
+    has("tuning") || has("pairs") && (has("eval_pairs") || has("eval_share") || has("center_rewards_coefficient"))
+}
+
+fn is_a_directory(recipe: &RewardRecipe) -> Result<(), Failure> {
+    match recipe.model == embedded::NAME {
+        true => {
+            Err(Failure::usage("model: the embedded story model is no directory; give one of an encoder or a decoder"))
+        }
+        false => Ok(()),
     }
+}
+
+/// The model that is trained, and its directory.
+pub fn source(recipe: &RewardRecipe) -> Result<(ModelSource, &Path), Failure> {
+    is_a_directory(recipe)?;
+    let dir = Path::new(&recipe.model);
+    check_dir(dir)?;
+    Ok((ModelSource::Dir(dir.to_path_buf()), dir))
+}
+
+/// The pairs, and those that are held out where they are given.
+pub fn rows(
+    recipe: &RewardRecipe,
+    progress: &Progress,
+) -> Result<(Vec<PreferenceRow>, Option<Vec<PreferenceRow>>), Failure> {
     let source = data::source(&recipe.pairs, "(embedded pairs)", embedded::PAIRS);
     let rows = kept(source, recipe, progress)?;
     let held_out = recipe.eval_pairs.as_deref().map(|path| RowReader::file(Path::new(path)));
-    let eval_rows = held_out.map(|source| kept(source, recipe, progress)).transpose()?;
-    let dir = Path::new(&recipe.model);
-    check_dir(dir)?;
+    Ok((rows, held_out.map(|source| kept(source, recipe, progress)).transpose()?))
+}
+
+fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result<RewardInputs, Failure> {
+    is_a_directory(recipe)?;
+    let (rows, eval_rows) = rows(recipe, progress)?;
+    let (source, dir) = source(recipe)?;
     let (model, made) = SequenceClassifier::to_be_trained(dir, device, recipe.dtype, recipe.seed)?;
-    let source = ModelSource::Dir(dir.to_path_buf());
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_fitting_tokenizer(own_tokenizer, model.vocab_size(), model.raw_config())?;
     let companions = companions(&source, own_tokenizer)?;

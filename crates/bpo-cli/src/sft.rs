@@ -1,7 +1,7 @@
 //! `bpo sft`: supervised fine-tuning, of a model or from random weights.
 use std::path::Path;
 
-use bpo_data::RowReader;
+use bpo_data::{RowReader, TextRow, Tokenizer};
 use bpo_model::{Decoder, DecoderConfig};
 use bpo_store::RunDir;
 use bpo_train::{Outcome, SftInputs, SftRecipe, SftReport};
@@ -23,6 +23,9 @@ use crate::{
         watch::Watch,
     },
 };
+
+/// The key that makes a recipe one of this kind.
+pub const KEY: &str = "data";
 
 /// Supervised fine-tuning, of a model or from random weights
 ///
@@ -83,8 +86,7 @@ impl Trainer for SftRecipe {
 
 /// What the run reads.
 fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
-    let source: ModelSource =
-        recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
+    let source = source(recipe);
     let mut identity = Identity::on(globals.device_name());
     identity.file("data", Path::new(&recipe.data))?;
     match &recipe.model_config {
@@ -95,26 +97,40 @@ fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> 
     Ok(identity)
 }
 
+/// The model that is trained, where there is one.
+pub fn source(recipe: &SftRecipe) -> ModelSource {
+    recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded)
+}
+
+/// The texts to train on.
+pub fn rows(recipe: &SftRecipe, progress: &Progress) -> Result<Vec<TextRow>, Failure> {
+    match recipe.data.as_str() {
+        embedded::NAME => Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
+        path => Ok(data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress)),
+    }
+}
+
+/// The shape of a new model, and its tokenizer.
+pub fn new_model(recipe: &SftRecipe, path: &Path) -> Result<(DecoderConfig, Tokenizer), Failure> {
+    let bytes = std::fs::read(path).map_err(|error| io_failure(path, &error))?;
+    let config = DecoderConfig::from_json(path, &bytes)?;
+    let folder = recipe.tokenizer.as_deref().map_or(Path::new("."), Path::new);
+    let tokenizer = tokenizer_at(folder)?;
+    check_vocabulary(&tokenizer, &folder.display().to_string(), config.vocab_size)?;
+    Ok((config, tokenizer))
+}
+
 /// What the run works on, read and ready.
 fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
-    let rows = match recipe.data.as_str() {
-        embedded::NAME => return Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
-        path => data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress),
-    };
+    let rows = rows(recipe, progress)?;
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     if let Some(path) = &recipe.model_config {
-        let path = Path::new(path);
-        let bytes = std::fs::read(path).map_err(|error| io_failure(path, &error))?;
-        let config = DecoderConfig::from_json(path, &bytes)?;
-        let folder = own_tokenizer.unwrap_or(Path::new("."));
-        let tokenizer = tokenizer_at(folder)?;
-        check_vocabulary(&tokenizer, &folder.display().to_string(), config.vocab_size)?;
-        let companions = companions(&ModelSource::Embedded, Some(folder))?;
+        let (config, tokenizer) = new_model(recipe, Path::new(path))?;
+        let companions = companions(&ModelSource::Embedded, own_tokenizer)?;
         let base = Decoder::random(config, recipe.seed, device)?;
         return Ok(SftInputs { base, base_name: "(new)".into(), tokenizer, rows, companions });
     }
-    let source: ModelSource =
-        recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
+    let source = source(recipe);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
     let companions = companions(&source, own_tokenizer)?;
     Ok(SftInputs {

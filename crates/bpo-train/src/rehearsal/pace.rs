@@ -112,7 +112,7 @@ impl Sampled {
 
 impl Rehearsal<'_> {
     /// Samples for about `budget`: seconds of all of it, the share that was done, the completions.
-    fn sampled(
+    pub(super) fn sampled(
         &self,
         prompts: &[&TrainPrompt],
         slots: u64,

@@ -8,13 +8,14 @@ use bpo_model::SequenceClassifier;
 use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
+use self::trained::Step;
 pub use self::{
     evaluation::{ReliabilityBin, RewardEvaluation},
     pairs::reward_ids,
 };
-use self::{
-    pairs::{Pair, split},
-    trained::{Features, Step, Trained},
+pub(crate) use self::{
+    pairs::{Pair, Reader, Split, split},
+    trained::{Features, Trained},
 };
 use crate::{
     Error, Gradients, Observer, Outcome, RewardRecipe, Stage, Trainable, Tuning,
@@ -68,11 +69,8 @@ pub fn reward(
     recipe.validate()?;
     let shared = recipe.as_recipe();
     let RewardInputs { model, made, base_name, tokenizer, rows, eval_rows, companions } = inputs;
-    if recipe.gradient_checkpointing && model.reads_pairs() {
-        return Err(Error::Recipe("gradient_checkpointing has no effect on encoders".into()));
-    }
-    let model = model.with_gradient_checkpointing(recipe.gradient_checkpointing).with_pad_token(tokenizer.pad_id());
-    let split = split(recipe, &model, &tokenizer, rows, eval_rows)?;
+    let model = recipe.prepared(model, &tokenizer)?;
+    let split = split(recipe, Reader::of(&model), &tokenizer, rows, eval_rows)?;
     split.notes.iter().for_each(|note| observer.note(note));
     if !made.is_empty() {
         observer.note(&format!("a new head: {}", made.join(", ")));
@@ -108,6 +106,20 @@ pub fn reward(
     .collect();
     dir.mark_finished(&Value::Object(summary))?;
     Ok(Outcome::Finished(Box::new(RewardReport { steps: total, evaluation, output })))
+}
+
+impl RewardRecipe {
+    /// The model as this recipe trains it.
+    pub(crate) fn prepared(
+        &self,
+        model: SequenceClassifier,
+        tokenizer: &Tokenizer,
+    ) -> Result<SequenceClassifier, Error> {
+        if self.gradient_checkpointing && model.reads_pairs() {
+            return Err(Error::Recipe("gradient_checkpointing has no effect on encoders".into()));
+        }
+        Ok(model.with_gradient_checkpointing(self.gradient_checkpointing).with_pad_token(tokenizer.pad_id()))
+    }
 }
 
 fn step(
