@@ -9,6 +9,7 @@ mod sizes;
 use std::time::Duration;
 
 pub use resources::{memory, size};
+pub use sizes::Looked;
 
 use clap::Args;
 use serde_json::{Map, Value};

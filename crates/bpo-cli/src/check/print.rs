@@ -65,10 +65,7 @@ fn data_lines(data: &Value) -> Vec<String> {
     let mut lines: Vec<String> = notes.filter_map(Value::as_str).map(str::to_owned).collect();
     lines.push(match &data["longest"] {
         Value::Null => format!("longest prompt {} tokens", data["longest_prompt"]),
-        longest => {
-            let (training, held_out) = (&data["training"], &data["held_out"]);
-            format!("{training} trained on, {held_out} held out; the longest has {longest} tokens")
-        }
+        longest => format!("{} trained on; the longest has {longest} tokens", data["training"]),
     });
     match data["duplicates"].as_u64() {
         Some(count) if count > 0 => lines.push(format!("{count} have the prompt of another one; all are trained on")),

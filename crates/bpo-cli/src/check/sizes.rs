@@ -89,6 +89,24 @@ impl Looked {
         Self { path, architecture, parameters, stored, weight_bytes, config, tokenizer }
     }
 
+    /// Tokens that a row may have.
+    pub fn context(&self) -> usize {
+        match &self.config {
+            Config::Decoder(config) => config.longest().unwrap_or(config.max_position_embeddings),
+            Config::Encoder(config) => config.longest(),
+        }
+    }
+
+    /// Whether it is an encoder.
+    pub fn is_encoder(&self) -> bool {
+        matches!(self.config, Config::Encoder(_))
+    }
+
+    /// What its weights are stored as.
+    pub fn stored(&self) -> &str {
+        self.stored.as_deref().unwrap_or("-")
+    }
+
     /// For estimates.
     pub fn sizes(&self) -> Sizes<'_> {
         Sizes { body: self.config.body(), parameters: self.parameters, weight_bytes: self.weight_bytes }
