@@ -11,7 +11,7 @@ use crate::{
     numerics::{Rows, not_finite},
     run::mixed,
     state::State,
-    steps::Steps,
+    steps::{Steps, TOKENS},
 };
 
 /// What a supervised run works on.
@@ -74,8 +74,9 @@ pub fn sft(
     let is_done = steps.complete(observer, |state, order, rate, observer| {
         let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
         let (loss, grad_norm) = step(&shared, &base, &tokenizer, state, (order, &batch), rate, (dir, observer))?;
-        let said = [("loss".to_string(), json!(loss)), ("grad_norm".to_string(), json!(grad_norm))];
-        Ok(said.into_iter().collect())
+        let tokens: usize = batch.iter().map(|example| example.length()).sum();
+        let said = [("loss", json!(loss)), ("grad_norm", json!(grad_norm)), (TOKENS, json!(tokens))];
+        Ok(said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     })?;
     if !is_done {
         return Ok(Outcome::Interrupted(steps.state.step));

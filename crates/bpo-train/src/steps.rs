@@ -12,6 +12,9 @@ use crate::{
     step_metrics::peak_rss_mib,
 };
 
+/// Tokens that a step has read, as its metrics have them.
+pub(crate) const TOKENS: &str = "train/tokens";
+
 /// The steps of a run that trains one set of tensors on examples, in the order of the seed.
 pub(crate) struct Steps {
     /// After the steps that are done.
@@ -76,7 +79,11 @@ impl Steps {
             record.insert("step".into(), json!(self.state.step));
             record.extend(said);
             record.insert("learning_rate".into(), json!(rate));
-            record.insert("time/step".into(), json!(started.elapsed().as_secs_f64()));
+            let seconds = started.elapsed().as_secs_f64();
+            if let Some(tokens) = record.get(TOKENS).and_then(Value::as_f64) {
+                record.insert("train/tokens_per_second".into(), json!(tokens / seconds.max(f64::MIN_POSITIVE)));
+            }
+            record.insert("time/step".into(), json!(seconds));
             if let Some(mebibytes) = peak_rss_mib() {
                 record.insert("memory/peak_rss_mib".into(), json!(mebibytes));
             }

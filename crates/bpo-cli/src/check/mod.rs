@@ -26,8 +26,9 @@ use crate::{
 /// Say what a recipe would do, and what is wrong with it, without training
 ///
 /// Everything that `bpo train` (`bpo sft` for a recipe with `data`, `bpo reward train` for one with `tuning`) would refuse is
-/// refused with the same message and exit code. Otherwise it says what is trained on and what is left out, which policy is the reference when, how much
-/// memory and time that takes here, and what every key is set to. Nothing is written, and no annotator is asked.
+/// refused with the same message and exit code. Otherwise it says what is trained on and what is left out, which policy is
+/// the reference when, how much memory and time that takes here, and what every key is set to. Nothing is written, and no
+/// annotator is asked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Memory is computed from the sizes of model and batches; time is measured on the first step's own prompts, for as long as

@@ -1,13 +1,13 @@
 //! Runs on outcomes: what they would do.
 use std::time::Duration;
 
-use bpo_data::{OutcomeRow, PromptOrder, ReferenceRow, Tokenizer};
+use bpo_data::{OutcomeRow, ReferenceRow, Tokenizer};
 
 use super::{
     Body, Footprint, Pace, Plan, Rehearsal, Sizes, Trial,
     footprint::Work,
     pace::timed,
-    plan::{Micros, per_token},
+    plan::{Micros, per_token, update},
 };
 use crate::{
     CausalEstimator, CausalInputs, CausalRecipe, CollectionPhases, Error, Gradients, Prepared, RefreshSchedule,
@@ -36,8 +36,7 @@ impl CausalRecipe {
         };
         let Texts { train, eval, notes } = texts(self, tokenizer, context, rows, references)?;
         let shared = self.as_recipe();
-        let steps = shared.steps(train.len());
-        let order = PromptOrder::new(train.len(), self.seed);
+        let micros = Micros::of(&shared, train.len());
         let drawn = self.drawn() * self.max_new_tokens;
         let micro = |places: Vec<usize>| tokens(&train, &places) + drawn * places.len();
         let prompts =
@@ -47,7 +46,7 @@ impl CausalRecipe {
         let work = Work {
             // The start.
             snapshots: 1,
-            tokens: self.micros(&order, steps).iter().map(micro).max(),
+            tokens: micros.iter().map(micro).max(),
             cached: samples.then_some(self.per_device_eval_batch_size * (prompt + self.max_new_tokens)),
             ..Work::default()
         };
@@ -55,7 +54,7 @@ impl CausalRecipe {
             training: train.len(),
             held_out: eval.len(),
             longest: train.iter().map(length).max().unwrap_or(0),
-            steps,
+            steps: micros.steps,
             notes,
             footprint: Footprint::of_work(&shared, sizes, work),
         })
@@ -72,9 +71,8 @@ impl CausalRecipe {
         let context = base.config().max_position_embeddings;
         let Texts { train, eval, .. } = texts(self, &tokenizer, context, &rows, references)?;
         let (shared, trained) = (self.as_recipe(), start(self, &base, adapter)?);
-        let total = shared.steps(train.len());
-        let order = PromptOrder::new(train.len(), self.seed);
-        let micros = self.micros(&order, total);
+        let micros = Micros::of(&shared, train.len());
+        let total = micros.steps;
         let trainable = trained.parameters().count();
         let evaluations = match eval.len() {
             0 => 0,
@@ -83,17 +81,16 @@ impl CausalRecipe {
                 2 + (1..total).filter(|&step| shared.evaluates_at(step, total, &schedule)).count() as u64
             }
         };
-        let mut state = State::solo(trained.clone(), shared.adamw());
         let rehearsal = Rehearsal {
             recipe: &shared,
             base: base.clone(),
             tokenizer,
-            ensemble: state.ensemble.clone(),
+            ensemble: State::solo(trained.clone(), shared.adamw()).ensemble,
             prompts: Prepared { train: Vec::new(), eval, notes: Vec::new() },
             total,
             lines: Vec::new(),
         };
-        let (each_drawn, share, drawn) = self.draw(&rehearsal, &train, &order, budget)?;
+        let (each_drawn, share, drawn) = self.draw(&rehearsal, &train, &micros, budget)?;
         let pad = rehearsal.tokenizer.pad_id().unwrap_or(0);
         let layout = |places: &[usize]| {
             let groups: Vec<_> = places.iter().map(|&place| train[place].group()).collect();
@@ -112,8 +109,7 @@ impl CausalRecipe {
             gradients.add(&leaves, &mut found);
             Ok(tokens(&train, &places))
         })?;
-        let found = |what: String| Error::NonFinite { step: 0, what, prompts: Vec::new(), dump: None };
-        let (_, update) = timed(|| state.ensemble.update(&[gradients], 0.0).map_err(found))?;
+        let update = update(trained, &shared, gradients)?;
         let texts_per_step = shared.prompts_per_step() as f64;
         let all: usize = train.iter().map(length).sum();
         let length = all as f64 / train.len() as f64;
@@ -126,7 +122,7 @@ impl CausalRecipe {
         let pace = Pace {
             once: forward * all as f64,
             sample: sampled * each_drawn,
-            train: passes * per_step + update.as_secs_f64(),
+            train: passes * per_step + update,
             evaluate: held_out.sum(),
             evaluations,
             steps: total,
@@ -143,7 +139,7 @@ impl CausalRecipe {
         &self,
         rehearsal: &Rehearsal<'_>,
         train: &[Text],
-        order: &PromptOrder,
+        micros: &Micros,
         budget: Duration,
     ) -> Result<(f64, f64, f64), Error> {
         let (prompts, slots): (Vec<&TrainPrompt>, u64) = match self.drawn() {
@@ -151,10 +147,7 @@ impl CausalRecipe {
                 let eval = rehearsal.prompts.eval.iter().take(self.per_device_eval_batch_size);
                 (eval.map(|eval| &eval.prompt).collect(), 1)
             }
-            slots => {
-                let places = order.at(0, rehearsal.recipe.prompts_per_step());
-                (places.into_iter().map(|place| &train[place].prompt).collect(), slots as u64)
-            }
+            slots => (micros.first_step().into_iter().map(|place| &train[place].prompt).collect(), slots as u64),
         };
         if prompts.is_empty() {
             return Ok((0.0, 1.0, 0.0));
@@ -171,11 +164,6 @@ impl CausalRecipe {
             CausalEstimator::Ipw => 0,
             CausalEstimator::Dr => self.samples_per_prompt,
         }
-    }
-
-    fn micros<'a>(&self, order: &'a PromptOrder, steps: u64) -> Micros<'a> {
-        let size = self.per_device_train_batch_size;
-        Micros { order, per_step: size * self.gradient_accumulation_steps, size, steps }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a run on given examples would be, known from its data and the model's configuration; and how fast it would go.
 use std::time::{Duration, Instant};
 
+use bpo_data::PromptOrder;
 use bpo_model::{DecoderConfig, EncoderConfig};
 
-use super::{Footprint, Pace};
-use crate::Error;
+use super::{Footprint, Pace, pace::timed};
+use crate::{Error, Gradients, Recipe, Trainable, state::State};
 
 /// A model as far as memory goes.
 #[derive(Debug, Clone, Copy)]
@@ -74,16 +75,35 @@ pub(super) fn per_token<B>(
     Ok(seconds / tokens.max(1) as f64)
 }
 
-/// Micro-batches as a run has them: those of each step of `per_step` examples, in its order.
-pub(super) struct Micros<'a> {
-    pub order: &'a bpo_data::PromptOrder,
-    pub per_step: usize,
-    pub size: usize,
+/// Seconds of an update of `trained`, which is thrown away.
+pub(super) fn update(trained: Trainable, recipe: &Recipe, gradients: Gradients) -> Result<f64, Error> {
+    let mut state = State::solo(trained, recipe.adamw());
+    let found = |what: String| Error::NonFinite { step: 0, what, prompts: Vec::new(), dump: None };
+    let (_, took) = timed(|| state.ensemble.update(&[gradients], 0.0).map_err(found))?;
+    Ok(took.as_secs_f64())
+}
+
+/// Micro-batches as a run of `recipe` over so many examples has them, step by step.
+pub(super) struct Micros {
+    order: PromptOrder,
+    per_step: usize,
+    size: usize,
+    /// Steps of the run.
     pub steps: u64,
 }
 
-impl Micros<'_> {
-    /// Step by step.
+impl Micros {
+    pub fn of(recipe: &Recipe, examples: usize) -> Self {
+        let order = PromptOrder::new(examples, recipe.seed);
+        let (per_step, size) = (recipe.prompts_per_step(), recipe.per_device_train_batch_size);
+        Self { order, per_step, size, steps: recipe.steps(examples) }
+    }
+
+    /// Places of the examples of the first step.
+    pub fn first_step(&self) -> Vec<usize> {
+        self.order.at(0, self.per_step)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Vec<usize>> {
         (0..self.steps).flat_map(|step| {
             let batch = self.order.at(step, self.per_step);

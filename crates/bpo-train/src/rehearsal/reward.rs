@@ -1,18 +1,17 @@
 //! Reward models: what their training would do.
 use std::time::Duration;
 
-use bpo_data::{PreferenceRow, PromptOrder, Tokenizer};
+use bpo_data::{PreferenceRow, Tokenizer};
 
 use super::{
     Body, Footprint, Pace, Plan, Sizes, Trial,
     footprint::Work,
     pace::timed,
-    plan::{Micros, per_token},
+    plan::{Micros, per_token, update},
 };
 use crate::{
     Error, Gradients, RewardInputs, RewardRecipe, Silent, Trainable, Tuning,
     reward::{Features, Pair, Reader, Split, Trained, split},
-    state::State,
 };
 
 /// Pairs that are read without gradients to see how fast that is.
@@ -39,8 +38,7 @@ impl RewardRecipe {
         };
         let Split { train, held_out, notes } = split(self, reader, tokenizer, rows, eval_rows)?;
         let shared = self.as_recipe();
-        let steps = shared.steps(train.len());
-        let order = PromptOrder::new(train.len(), self.seed);
+        let micros = Micros::of(&shared, train.len());
         let hidden = match sizes.body {
             Body::Decoder(config) => config.hidden_size,
             Body::Encoder(config) => config.hidden_size,
@@ -49,7 +47,7 @@ impl RewardRecipe {
         let work = Work {
             // An encoder's head has a layer of its own.
             trained: is_head.then_some(hidden * if reader.pairs { hidden } else { 1 }),
-            tokens: self.micros(&order, steps).iter().map(|micro| tokens(&train, &micro)).max().filter(|_| !is_head),
+            tokens: micros.iter().map(|micro| tokens(&train, &micro)).max().filter(|_| !is_head),
             cached: Some(Trained::TOKENS),
             scores: true,
             features: if is_head { train.len() * 2 * hidden } else { 0 },
@@ -59,7 +57,7 @@ impl RewardRecipe {
             training: train.len(),
             held_out: held_out.len(),
             longest: train.iter().map(Pair::length).max().unwrap_or(0),
-            steps,
+            steps: micros.steps,
             notes,
             footprint: Footprint::of_work(&shared, sizes, work),
         })
@@ -74,9 +72,7 @@ impl RewardRecipe {
         let model = self.prepared(model, &tokenizer)?;
         let Split { train, held_out, .. } = split(self, Reader::of(&model), &tokenizer, rows, eval_rows)?;
         let (shared, trained) = (self.as_recipe(), Trained::new(self, model)?);
-        let steps = shared.steps(train.len());
-        let order = PromptOrder::new(train.len(), self.seed);
-        let (micros, parameters) = (self.micros(&order, steps), trained.initial());
+        let (micros, parameters) = (Micros::of(&shared, train.len()), trained.initial());
         let some = &train[..train.len().min(READ)];
         let read =
             |pairs: &[Pair]| pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum::<usize>();
@@ -101,14 +97,13 @@ impl RewardRecipe {
             Ok(tokens(pairs, &micro))
         })?;
         let trainable = parameters.count();
-        let mut state = State::solo(Trainable::Full(parameters), shared.adamw());
-        let found = |what: String| Error::NonFinite { step: 0, what, prompts: Vec::new(), dump: None };
-        let (_, update) = timed(|| state.ensemble.update(&[gradients], 0.0).map_err(found))?;
+        let update = update(Trainable::Full(parameters), &shared, gradients)?;
         let all: usize = micros.iter().map(|places| tokens(&train, &places)).sum();
+        let steps = micros.steps;
         let per_step = all as f64 / steps.max(1) as f64;
         let pace = Pace {
             once: if features.is_some() { forward * read(&train) as f64 } else { 0.0 },
-            train: each * per_step + update.as_secs_f64(),
+            train: each * per_step + update,
             evaluate: forward * read(&held_out) as f64,
             evaluations: u64::from(!held_out.is_empty()),
             steps,
@@ -118,11 +113,6 @@ impl RewardRecipe {
             ..Pace::default()
         };
         Ok(Trial { trainable, pace })
-    }
-
-    fn micros<'a>(&self, order: &'a PromptOrder, steps: u64) -> Micros<'a> {
-        let size = self.per_device_train_batch_size;
-        Micros { order, per_step: size * self.gradient_accumulation_steps, size, steps }
     }
 }
 

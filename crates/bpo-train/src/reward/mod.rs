@@ -22,7 +22,7 @@ use crate::{
     numerics::{Rows, not_finite},
     run::mixed,
     state::State,
-    steps::Steps,
+    steps::{Steps, TOKENS},
 };
 
 /// What the training of a reward model works on.
@@ -84,7 +84,10 @@ pub fn reward(
     };
     let is_done = steps.complete(observer, |state, batch, rate, observer| {
         let pairs = (split.train.as_slice(), features.as_ref());
-        Ok(step(recipe, &trained, pairs, batch, state, rate, (dir, observer))?.record())
+        let mut said = step(recipe, &trained, pairs, batch, state, rate, (dir, observer))?.record();
+        let tokens = |&pair: &usize| split.train[pair].chosen.ids.len() + split.train[pair].rejected.ids.len();
+        said.insert(TOKENS.into(), json!(batch.iter().map(tokens).sum::<usize>()));
+        Ok(said)
     })?;
     let (total, state) = (steps.total, &steps.state);
     if !is_done {
