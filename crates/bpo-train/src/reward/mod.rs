@@ -85,8 +85,11 @@ pub fn reward(
     let is_done = steps.complete(observer, |state, batch, rate, observer| {
         let pairs = (split.train.as_slice(), features.as_ref());
         let mut said = step(recipe, &trained, pairs, batch, state, rate, (dir, observer))?.record();
-        let tokens = |&pair: &usize| split.train[pair].chosen.ids.len() + split.train[pair].rejected.ids.len();
-        said.insert(TOKENS.into(), json!(batch.iter().map(tokens).sum::<usize>()));
+        // The head alone reads no text in its steps.
+        if features.is_none() {
+            let tokens = |&pair: &usize| split.train[pair].chosen.ids.len() + split.train[pair].rejected.ids.len();
+            said.insert(TOKENS.into(), json!(batch.iter().map(tokens).sum::<usize>()));
+        }
         Ok(said)
     })?;
     let (total, state) = (steps.total, &steps.state);
