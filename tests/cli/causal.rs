@@ -46,6 +46,27 @@ fn every_estimator_trains_the_embedded_model_and_ends_in_the_usual_table() {
 }
 
 #[test]
+fn evaluations_on_the_way_are_on_the_curve_and_tokens_of_responses_are_coloured() {
+    let dir = tempdir().unwrap();
+    let run = dir.path().join("run");
+    let trained = train(&run, &["--set", "eval_steps=1"]);
+    trained.succeeded();
+    assert!(
+        trained.stderr.contains("step 1: win rate") && trained.stderr.contains("step 3: win rate"),
+        "{}",
+        trained.stderr
+    );
+    let finished = super::bpo::json(&run.join("finished.json"));
+    let steps: Vec<u64> =
+        finished["curve"].as_array().unwrap().iter().map(|point| point["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 1, 2, 3]);
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("what training did to a token") && page.contains("log-ratio "), "no colours");
+    assert!(run.join("figures/win_rate.svg").is_file());
+    train(&run, &["--set", "eval_strategy=phase"]).refused(2, &["eval_strategy", "phases of data collection"]);
+}
+
+#[test]
 fn the_recipe_in_the_repository_is_the_one_inside_of_the_program() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/story-causal.toml");
     let dir = tempdir().unwrap();

@@ -109,6 +109,76 @@ fn recipes_of_other_kinds_are_read_too() {
     bpo(&["check", arg(&recipe), "--set", "data=/nowhere"]).refused(3, &["/nowhere"]);
 }
 
+/// Memory within a factor of two of what a short run then took; time is there, and no more is said of it on a machine that
+/// other tests keep busy.
+#[test]
+fn recipes_of_every_kind_have_estimates_that_a_run_bears_out() {
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/story");
+    let row = |i| format!("{{\"prompt\":\"A small owl saw {i} bees.\",\"completion\":\" It was glad of all {i}.\"}}\n");
+    let (_data, data) = file("d.jsonl", &(0..64).map(row).collect::<String>());
+    let data = format!("data={}", arg(&data));
+    let [model, tokenizer] =
+        [("model", story.join("model")), ("tokenizer", story)].map(|(key, path)| format!("{key}={}", arg(&path)));
+    let kinds: [(&str, &[&str], &[&str]); 4] = [
+        (
+            "causal",
+            &["train"],
+            &["outcomes=embedded", "eval_size=8", "max_new_tokens=16", "causal_estimator=dr", "ratio_clip="],
+        ),
+        ("sft", &["sft"], &["model=embedded", "use_peft=false", &data]),
+        ("reward", &["reward", "train"], &[&model, &tokenizer, "pairs=embedded", "tuning=lora", "max_length=128"]),
+        ("reward", &["reward", "train"], &[&model, &tokenizer, "pairs=embedded", "tuning=head", "max_length=128"]),
+    ];
+    for (kind, verb, sets) in kinds {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("run");
+        let sets: Vec<&str> = sets.iter().chain(&["max_steps=3"]).flat_map(|set| ["--set", set]).collect();
+        let told = facts(&[&["--budget", "0.5", "--run-dir", arg(&folder)], sets.as_slice()].concat());
+        assert_eq!((told["kind"].as_str(), &told["steps"]), (Some(kind), &3.into()), "{told}");
+        assert!(
+            told["data"]["training"].as_u64().unwrap() > 0 && told["data"]["longest"].as_u64().unwrap() > 0,
+            "{told}"
+        );
+        assert!(told["time"]["total_s"].as_f64().unwrap() > 0.0, "{told}");
+        assert!(told["trainable_parameters"].as_u64().unwrap() > 0, "{told}");
+        assert!(!folder.exists(), "nothing is written");
+        bpo(&[verb, &["--run-dir", arg(&folder)], sets.as_slice()].concat()).succeeded();
+        let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        let peaks = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let peaks: Vec<f64> = peaks.filter_map(|line| line["memory/peak_rss_mib"].as_f64()).collect();
+        let estimate = told["memory"]["peak"].as_f64().unwrap() / f64::from(1 << 20);
+        if let Some(took) = peaks.last() {
+            assert!((0.5..2.0).contains(&(estimate / took)), "{kind}: {estimate} MiB, took {took} MiB");
+        }
+        let text = bpo(&[&["check", "-q", "--quick"], sets.as_slice()].concat());
+        assert!(text.stdout.contains("trained on") && text.stdout.contains("memory     about"), "{}", text.stdout);
+    }
+}
+
+#[test]
+fn what_other_verbs_refuse_is_refused_with_the_same_words_and_code() {
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/story/model");
+    let model = format!("model={}", arg(&story));
+    let kinds: [(&[&str], &[&str]); 6] = [
+        (&["sft"], &["model=embedded", "data=/nowhere.jsonl"]),
+        (&["sft"], &["model=/nowhere", "data=/nowhere.jsonl"]),
+        (&["reward", "train"], &[&model, "pairs=/nowhere.jsonl", "tuning=full"]),
+        (&["reward", "train"], &["model=embedded", "pairs=embedded", "tuning=full"]),
+        (&["reward", "train"], &["model=/nowhere/m", "pairs=embedded", "tuning=full"]),
+        (&["train"], &["outcomes=/nowhere.jsonl"]),
+    ];
+    for (verb, sets) in kinds {
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("run");
+        let run = |verb: &[&str]| bpo(&[&["-q"], verb, &["--run-dir", arg(&folder)], sets.as_slice()].concat());
+        let (done, check) = (run(verb), run(&["check"]));
+        assert_ne!(done.code, 0, "{sets:?}");
+        assert_eq!(check.code, done.code, "{sets:?}: {}", check.stderr);
+        assert_eq!(check.stdout, "");
+    }
+}
+
 #[test]
 fn another_model_is_measured_too() {
     let Some(model) = fixture("stories260K") else { return };

@@ -1,5 +1,6 @@
 use std::{
     io::Write,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -33,6 +34,69 @@ fn a_recipe_passes_check_and_trains() {
     }
 }
 
+/// The story model with its tokenizer, as one directory.
+fn story(dir: &Path) -> PathBuf {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/story");
+    let model = dir.join("story");
+    std::fs::create_dir(&model).unwrap();
+    for folder in [assets.join("model"), assets] {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = entry.file_name().unwrap();
+            let wanted = entry.extension().is_some_and(|found| found == "json" || found == "safetensors");
+            if wanted && !model.join(name).exists() {
+                std::fs::copy(&entry, model.join(name)).unwrap();
+            }
+        }
+    }
+    model
+}
+
+#[test]
+fn recipes_of_every_kind_and_tuning_pass_check_and_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = story(dir.path());
+    let row = |i| format!("{{\"prompt\":\"A small owl saw {i} bees.\",\"completion\":\" It was glad of all {i}.\"}}\n");
+    let (_data, data) = file("d.jsonl", &(0..64).map(row).collect::<String>());
+    let (train, sft, reward) = (&["train"][..], &["sft"][..], &["reward", "train"][..]);
+    let kinds: [(&str, &[&str], &[&str], &str); 8] = [
+        ("sft-lora", &["--data", arg(&data)], sft, "use_peft = true"),
+        ("sft-full", &["--data", arg(&data), "--tuning", "full"], sft, "use_peft = false"),
+        ("reward-lora", &["--pairs", "embedded", "--procedure", "reward"], reward, "tuning = \"lora\""),
+        (
+            "reward-full",
+            &["--pairs", "embedded", "--procedure", "reward", "--tuning", "full"],
+            reward,
+            "tuning = \"full\"",
+        ),
+        (
+            "reward-head",
+            &["--pairs", "embedded", "--procedure", "reward", "--tuning", "head"],
+            reward,
+            "tuning = \"head\"",
+        ),
+        ("causal-lora", &["--outcomes", "embedded"], train, "use_peft = true"),
+        ("causal-full", &["--outcomes", "embedded", "--tuning", "full"], train, "use_peft = false"),
+        ("bpo-full", &["--prompts", "embedded", "--tuning", "full"], train, "use_peft = false"),
+    ];
+    for (name, flags, verb, written) in kinds {
+        let recipe = dir.path().join(format!("{name}.toml"));
+        let init = ["init", "--model", arg(&model), "--yes", "--out", arg(&recipe)];
+        let done = bpo(&[&init[..], flags].concat());
+        done.succeeded();
+        assert!(done.stdout.contains(&format!("bpo {} ", verb.join(" "))), "{}", done.stdout);
+        let text = std::fs::read_to_string(&recipe).unwrap();
+        assert!(text.contains(written) && text.lines().filter(|line| line.starts_with("# ")).count() > 8, "{text}");
+        bpo(&["check", arg(&recipe), "--budget", "0.1"]).succeeded();
+        let run = dir.path().join(name);
+        let mut short = vec!["--set", "max_steps=1"];
+        if verb == train {
+            short.extend(["--set", "eval_size=2", "--set", "max_new_tokens=8"]);
+        }
+        bpo(&[verb, &[arg(&recipe), "--run-dir", arg(&run)], &short[..]].concat()).succeeded();
+        assert_eq!(json(&run.join("finished.json"))["steps"], 1, "{name}");
+    }
+}
+
 #[test]
 fn lengths_come_from_the_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -62,8 +126,8 @@ fn on_a_terminal_it_asks_for_what_no_flag_says() {
         eprintln!("skipped: script is not installed");
         return;
     };
-    // Prompts (the first choice), the built-in ones; the second procedure; no references; the proposed annotator.
-    child.stdin.take().unwrap().write_all(b"\r\r\x1b[B\r\r\r").unwrap();
+    // Prompts (the first choice), the built-in ones; the second procedure; LoRA; no references; the proposed annotator.
+    child.stdin.take().unwrap().write_all(b"\r\r\x1b[B\r\r\r\r").unwrap();
     let output = child.wait_with_output().unwrap();
     let screen = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{screen}");
@@ -100,5 +164,11 @@ fn what_is_missing_or_wrong_is_named_and_nothing_is_written() {
     init(&["--model", "embedded", "--prompts", "embedded", "--annotator", "lexicn"]).refused(2, &["`lexicon`"]);
     init(&["--model", "embedded", "--prompts", "embedded", "--procedure", "dpo"]).refused(2, &["--pairs"]);
     init(&["--model", "embedded", "--prompts", "a", "--pairs", "b"]).refused(2, &["--pairs"]);
+    init(&["--model", "embedded", "--data", "/nowhere.jsonl"]).refused(3, &["/nowhere.jsonl"]);
+    init(&["--model", "embedded", "--data", "d", "--annotator", "lexicon"]).refused(2, &["--annotator", "no effect"]);
+    init(&["--model", "embedded", "--data", "d", "--procedure", "reward"]).refused(2, &["--pairs", "data"]);
+    init(&["--model", "embedded", "--pairs", "embedded", "--procedure", "reward"]).refused(2, &["model"]);
+    init(&["--model", "embedded", "--prompts", "embedded", "--tuning", "head"]).refused(2, &["--tuning"]);
+    init(&["--model", "embedded", "--prompts", "embedded", "--tuning", "some"]).refused(2, &["lora, full or head"]);
     assert!(!recipe.exists());
 }

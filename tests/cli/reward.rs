@@ -31,6 +31,13 @@ fn a_reward_model_learns_the_storys_preferences_and_judges() {
     assert!(evaluation["accuracy"]["mean"].as_f64().unwrap() > 0.6, "{evaluation}");
     let pairs = evaluation["bins"].as_array().unwrap().iter().map(|bin| bin["pairs"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(Some(pairs), evaluation["pairs"].as_u64());
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in
+        ["held-out pairs", "in order, %", "expected calibration error", "<h3>Calibration</h3>", "Tokens per second"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("Implicit rewards"), "a reward model has no policy");
     // Happy beats sad, for whoever asks the model.
     let rows = "{\"prompt\":\"Once there was a dog.\",\"completions\":[\" He was very happy and they all laughed.\",\
                 \" He was sad, he fell and cried.\"]}\n";

@@ -36,16 +36,7 @@ pub fn parse_flag(text: &str) -> Result<AnnotatorConfig, Failure> {
     struct Only {
         annotator: AnnotatorConfig,
     }
-    if text.ends_with(".toml") {
-        let mut table = recipe::read("", Some(Path::new(text)))?;
-        table.retain(|key, _| key == "annotator");
-        if table.is_empty() {
-            return Err(Failure::usage(format!("--annotator: {text} has no `annotator`")));
-        }
-        return Ok(recipe::parse::<Only>(&table, text)?.annotator);
-    }
-    let table = recipe::load("", None, &[format!("annotator={text}")])?;
-    Ok(recipe::parse::<Only>(&table, "--annotator")?.annotator)
+    Ok(recipe::of_flag::<Only>("annotator", text)?.annotator)
 }
 
 /// Says what an annotator did, a line each, if it has anything to say.

@@ -1,8 +1,10 @@
 //! `bpo train` on texts with outcomes: causal preference optimisation.
 use std::path::Path;
 
+use bpo_data::{OutcomeRow, ReferenceRow};
 use bpo_model::Adapter;
-use bpo_train::{CausalEstimator, CausalForm, CausalInputs, CausalRecipe, Outcome};
+use bpo_store::RunDir;
+use bpo_train::{CausalEstimator, CausalForm, CausalInputs, CausalRecipe, Outcome, Report};
 use burn::tensor::Device;
 use toml::Table;
 
@@ -10,14 +12,15 @@ use crate::{
     annotator,
     args::Globals,
     data, embedded,
-    failure::{Failure, Kind},
+    failure::Failure,
     out::Out,
     progress::Progress,
-    recipe, report,
+    recipe,
     source::{ModelSource, companions},
     train::{
         RunArgs,
-        start::{Identity, Start},
+        runner::{self, Trainer},
+        start::Identity,
         summary,
         watch::Watch,
     },
@@ -31,33 +34,34 @@ pub const KEY: &str = "outcomes";
 
 /// Runs `table`.
 pub fn run(args: &RunArgs, table: Table, globals: &Globals) -> Result<(), Failure> {
-    let progress = globals.progress();
     let recipe: CausalRecipe = recipe::parse(&table, "recipe")?;
-    recipe.validate()?;
-    let device = globals.device()?;
-    let folder = args.folder("story-causal");
-    let start = Start::open(&folder, &recipe)?;
-    let mut out = Out::new();
-    if start.dir.is_finished() {
-        return report::of_the_finished(&start.dir, out);
+    runner::run(&recipe, &args.folder("story-causal"), globals, globals.progress())
+}
+
+impl Trainer for CausalRecipe {
+    type Inputs = CausalInputs;
+    type Report = Report;
+
+    fn validate(&self) -> Result<(), bpo_train::Error> {
+        self.validate()
     }
-    progress.say(&format!("run: {}", folder.display()));
-    let inputs = inputs(&recipe, &device, &progress)?;
-    start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(progress, globals.device_name(), &folder);
-    let outcome = bpo_train::causal(&recipe, inputs, &start.dir, &mut watch)?;
-    watch.finish();
-    match outcome {
-        Outcome::Finished(report) => {
-            let (steps, texts, annotator) = (report.steps, report.pairs, &report.annotator);
-            let headline = format!("{steps} steps, {texts} texts ({}, annotator {annotator})", estimator(&recipe));
-            summary::print_under(&headline, &report, &folder, &mut out)?;
-            report::at_the_end(&start.dir, &mut out)?;
-            out.flush()
-        }
-        Outcome::Interrupted(step) => {
-            Err(Failure::message(Kind::Interrupted, format!("interrupted after step {step}; the same command goes on")))
-        }
+
+    fn inputs(&self, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
+        inputs(self, device, progress)
+    }
+
+    fn identity(&self, globals: &Globals) -> Result<Identity, Failure> {
+        identity(self, globals)
+    }
+
+    fn train(&self, inputs: CausalInputs, dir: &RunDir, watch: &mut Watch) -> Result<Outcome, bpo_train::Error> {
+        bpo_train::causal(self, inputs, dir, watch)
+    }
+
+    fn tell(&self, report: &Report, folder: &Path, out: &mut Out) -> Result<(), Failure> {
+        let (steps, texts, annotator) = (report.steps, report.pairs, &report.annotator);
+        let headline = format!("{steps} steps, {texts} texts ({}, annotator {annotator})", estimator(self));
+        summary::print_under(&headline, report, folder, out)
     }
 }
 
@@ -74,7 +78,7 @@ fn estimator(recipe: &CausalRecipe) -> String {
 }
 
 /// What the run reads.
-pub fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failure> {
+fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
     identity.data(KEY, &recipe.outcomes, embedded::OUTCOMES)?;
@@ -90,14 +94,22 @@ pub fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Fa
     Ok(identity)
 }
 
-/// What the run works on, read and ready.
-pub fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
-    // Cheap things first: what is wrong with them should not cost the loading of a model.
-    let annotator = annotator::build(&recipe.annotator, device)?;
+/// Texts with outcomes, and held-out prompts with reference texts.
+pub fn rows(
+    recipe: &CausalRecipe,
+    progress: &Progress,
+) -> Result<(Vec<OutcomeRow>, Option<Vec<ReferenceRow>>), Failure> {
     let rows =
         data::source(&recipe.outcomes, "(embedded outcomes)", embedded::OUTCOMES).with_bad_lines(recipe.bad_lines);
     let rows = data::told(rows.outcomes()?, progress);
-    let references = data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?;
+    Ok((rows, data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?))
+}
+
+/// What the run works on, read and ready.
+fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
+    // Cheap things first: what is wrong with them should not cost the loading of a model.
+    let annotator = annotator::build(&recipe.annotator, device)?;
+    let (rows, references) = rows(recipe, progress)?;
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;

@@ -66,6 +66,11 @@ impl Failure {
         Self::message(Kind::Input, message)
     }
 
+    /// A run that was asked to stop after `step` steps.
+    pub fn interrupted(step: u64) -> Self {
+        Self::message(Kind::Interrupted, format!("interrupted after step {step}; the same command goes on"))
+    }
+
     /// Says what was being done; the reason becomes the cause.
     #[must_use]
     pub fn context(self, what: impl Display) -> Self {

@@ -3,21 +3,23 @@ use std::path::{Path, PathBuf};
 
 use bpo_data::{PreferenceRow, RowReader};
 use bpo_model::SequenceClassifier;
-use bpo_train::{RewardEvaluation, RewardInputs, RewardRecipe};
+use bpo_store::RunDir;
+use bpo_train::{Outcome, RewardEvaluation, RewardInputs, RewardRecipe, RewardReport};
 use burn::tensor::Device;
 use clap::{Args, Subcommand};
 
 use crate::{
     args::Globals,
     data, embedded,
-    failure::{Failure, Kind},
+    failure::Failure,
     out::Out,
     progress::Progress,
-    recipe, report,
+    recipe,
     source::{ModelSource, check_dir, companions},
     train::{
         RunArgs,
-        start::{Identity, Start},
+        runner::{self, Trainer},
+        start::Identity,
         watch::Watch,
     },
 };
@@ -61,35 +63,42 @@ pub fn run(args: &RewardArgs, globals: &Globals) -> Result<(), Failure> {
     let args = &args.run;
     let table = recipe::load("", args.recipe(), &args.sets())?;
     let recipe: RewardRecipe = recipe::parse(&table, "recipe")?;
-    recipe.validate()?;
-    let device = globals.device()?;
-    let folder = args.folder("reward");
-    let start = Start::open(&folder, &recipe)?;
-    let mut out = Out::new();
-    if start.dir.is_finished() {
-        return report::of_the_finished(&start.dir, out);
+    runner::run(&recipe, &args.folder("reward"), globals, globals.progress())
+}
+
+impl Trainer for RewardRecipe {
+    type Inputs = RewardInputs;
+    type Report = RewardReport;
+
+    fn validate(&self) -> Result<(), bpo_train::Error> {
+        self.validate()
     }
-    let progress = globals.progress();
-    progress.say(&format!("run: {}", folder.display()));
-    let inputs = inputs(&recipe, &device, &progress)?;
-    start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(progress, globals.device_name(), &folder);
-    let done = bpo_train::reward(&recipe, inputs, &start.dir, &mut watch)?;
-    watch.finish();
-    if done.interrupted {
-        let steps = done.steps;
-        return Err(Failure::message(
-            Kind::Interrupted,
-            format!("interrupted after step {steps}; the same command goes on"),
-        ));
+
+    fn inputs(&self, device: &Device, progress: &Progress) -> Result<RewardInputs, Failure> {
+        inputs(self, device, progress)
     }
-    out.line(&format!("{} steps", done.steps))?;
-    if let Some(evaluation) = &done.evaluation {
-        told(evaluation, &mut out)?;
+
+    fn identity(&self, globals: &Globals) -> Result<Identity, Failure> {
+        identity(self, globals)
     }
-    out.line(&format!("{}: {}", done.output, folder.join(&done.output).display()))?;
-    report::at_the_end(&start.dir, &mut out)?;
-    out.flush()
+
+    fn train(
+        &self,
+        inputs: RewardInputs,
+        dir: &RunDir,
+        watch: &mut Watch,
+    ) -> Result<Outcome<RewardReport>, bpo_train::Error> {
+        bpo_train::reward(self, inputs, dir, watch)
+    }
+
+    fn tell(&self, report: &RewardReport, folder: &Path, out: &mut Out) -> Result<(), Failure> {
+        let RewardReport { steps, evaluation, output } = report;
+        out.line(&format!("{steps} steps"))?;
+        if let Some(evaluation) = evaluation {
+            told(evaluation, out)?;
+        }
+        out.line(&format!("{output}: {}", folder.join(output).display()))
+    }
 }
 
 fn told(evaluation: &RewardEvaluation, out: &mut Out) -> Result<(), Failure> {
@@ -120,20 +129,45 @@ fn identity(recipe: &RewardRecipe, globals: &Globals) -> Result<Identity, Failur
     Ok(identity)
 }
 
-fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result<RewardInputs, Failure> {
-    if recipe.model == embedded::NAME {
-        return Err(Failure::usage(
-            "model: the embedded story model is no directory; give one of an encoder or a decoder",
-        ));
+/// Whether a table is a recipe of this kind, which shares `pairs` with preference runs.
+pub fn is_for(table: &toml::Table) -> bool {
+    let has = |key: &str| table.contains_key(key);
+    has("tuning") || has("pairs") && (has("eval_pairs") || has("eval_share") || has("center_rewards_coefficient"))
+}
+
+fn is_a_directory(recipe: &RewardRecipe) -> Result<(), Failure> {
+    match recipe.model == embedded::NAME {
+        true => {
+            Err(Failure::usage("model: the embedded story model is no directory; give one of an encoder or a decoder"))
+        }
+        false => Ok(()),
     }
+}
+
+/// The model that is trained, and its directory.
+pub fn source(recipe: &RewardRecipe) -> Result<(ModelSource, &Path), Failure> {
+    is_a_directory(recipe)?;
+    let dir = Path::new(&recipe.model);
+    check_dir(dir)?;
+    Ok((ModelSource::Dir(dir.to_path_buf()), dir))
+}
+
+/// The pairs, and those that are held out where they are given.
+pub fn rows(
+    recipe: &RewardRecipe,
+    progress: &Progress,
+) -> Result<(Vec<PreferenceRow>, Option<Vec<PreferenceRow>>), Failure> {
     let source = data::source(&recipe.pairs, "(embedded pairs)", embedded::PAIRS);
     let rows = kept(source, recipe, progress)?;
     let held_out = recipe.eval_pairs.as_deref().map(|path| RowReader::file(Path::new(path)));
-    let eval_rows = held_out.map(|source| kept(source, recipe, progress)).transpose()?;
-    let dir = Path::new(&recipe.model);
-    check_dir(dir)?;
+    Ok((rows, held_out.map(|source| kept(source, recipe, progress)).transpose()?))
+}
+
+fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result<RewardInputs, Failure> {
+    is_a_directory(recipe)?;
+    let (rows, eval_rows) = rows(recipe, progress)?;
+    let (source, dir) = source(recipe)?;
     let (model, made) = SequenceClassifier::to_be_trained(dir, device, recipe.dtype, recipe.seed)?;
-    let source = ModelSource::Dir(dir.to_path_buf());
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     let tokenizer = source.load_fitting_tokenizer(own_tokenizer, model.vocab_size(), model.raw_config())?;
     let companions = companions(&source, own_tokenizer)?;

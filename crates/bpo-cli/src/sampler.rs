@@ -1,6 +1,4 @@
 //! Servers that sample, as a recipe or a flag names them.
-use std::path::Path;
-
 use bpo_service::{Format, Sampler, SamplerConfig};
 use serde::Deserialize;
 
@@ -42,14 +40,5 @@ pub fn parse_flag(text: &str) -> Result<SamplerConfig, Failure> {
     struct Only {
         sampler: SamplerConfig,
     }
-    if text.ends_with(".toml") {
-        let mut table = recipe::read("", Some(Path::new(text)))?;
-        table.retain(|key, _| key == "sampler");
-        if table.is_empty() {
-            return Err(Failure::usage(format!("--sampler: {text} has no `sampler`")));
-        }
-        return Ok(recipe::parse::<Only>(&table, text)?.sampler);
-    }
-    let table = recipe::load("", None, &[format!("sampler={text}")])?;
-    Ok(recipe::parse::<Only>(&table, "--sampler")?.sampler)
+    Ok(recipe::of_flag::<Only>("sampler", text)?.sampler)
 }

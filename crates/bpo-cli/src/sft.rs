@@ -1,26 +1,31 @@
 //! `bpo sft`: supervised fine-tuning, of a model or from random weights.
 use std::path::Path;
 
-use bpo_data::RowReader;
+use bpo_data::{RowReader, TextRow, Tokenizer};
 use bpo_model::{Decoder, DecoderConfig};
-use bpo_train::{SftInputs, SftRecipe};
+use bpo_store::RunDir;
+use bpo_train::{Outcome, SftInputs, SftRecipe, SftReport};
 use burn::tensor::Device;
 use clap::Args;
 
 use crate::{
     args::Globals,
     data, embedded,
-    failure::{Failure, Kind, io_failure},
+    failure::{Failure, io_failure},
     out::Out,
     progress::Progress,
-    recipe, report,
+    recipe,
     source::{ModelSource, check_vocabulary, companions, tokenizer_at},
     train::{
         RunArgs,
-        start::{Identity, Start},
+        runner::{self, Trainer},
+        start::Identity,
         watch::Watch,
     },
 };
+
+/// The key that makes a recipe one of this kind.
+pub const KEY: &str = "data";
 
 /// Supervised fine-tuning, of a model or from random weights
 ///
@@ -42,38 +47,46 @@ pub fn run(args: &SftArgs, globals: &Globals) -> Result<(), Failure> {
     let args = &args.run;
     let table = recipe::load("", args.recipe(), &args.sets())?;
     let recipe: SftRecipe = recipe::parse(&table, "recipe")?;
-    recipe.validate()?;
-    let device = globals.device()?;
-    let folder = args.folder("sft");
-    let start = Start::open(&folder, &recipe)?;
-    let mut out = Out::new();
-    if start.dir.is_finished() {
-        return report::of_the_finished(&start.dir, out);
+    runner::run(&recipe, &args.folder("sft"), globals, globals.progress())
+}
+
+impl Trainer for SftRecipe {
+    type Inputs = SftInputs;
+    type Report = SftReport;
+    const NAMES_FOLDER: bool = false;
+
+    fn validate(&self) -> Result<(), bpo_train::Error> {
+        self.validate()
     }
-    let progress = globals.progress();
-    let inputs = inputs(&recipe, &device, &progress)?;
-    start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = Watch::new(progress, globals.device_name(), &folder);
-    let done = bpo_train::sft(&recipe, inputs, &start.dir, &mut watch)?;
-    watch.finish();
-    if done.interrupted {
-        let steps = done.steps;
-        return Err(Failure::message(
-            Kind::Interrupted,
-            format!("interrupted after step {steps}; the same command goes on"),
-        ));
+
+    fn inputs(&self, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
+        inputs(self, device, progress)
     }
-    let loss = done.loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
-    out.line(&format!("{} steps{loss}", done.steps))?;
-    out.line(&format!("{}: {}", done.output, folder.join(&done.output).display()))?;
-    report::at_the_end(&start.dir, &mut out)?;
-    out.flush()
+
+    fn identity(&self, globals: &Globals) -> Result<Identity, Failure> {
+        identity(self, globals)
+    }
+
+    fn train(
+        &self,
+        inputs: SftInputs,
+        dir: &RunDir,
+        watch: &mut Watch,
+    ) -> Result<Outcome<SftReport>, bpo_train::Error> {
+        bpo_train::sft(self, inputs, dir, watch)
+    }
+
+    fn tell(&self, report: &SftReport, folder: &Path, out: &mut Out) -> Result<(), Failure> {
+        let SftReport { steps, loss, output } = report;
+        let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4} nats per token"));
+        out.line(&format!("{steps} steps{loss}"))?;
+        out.line(&format!("{output}: {}", folder.join(output).display()))
+    }
 }
 
 /// What the run reads.
-pub fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
-    let source: ModelSource =
-        recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
+fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failure> {
+    let source = source(recipe);
     let mut identity = Identity::on(globals.device_name());
     identity.file("data", Path::new(&recipe.data))?;
     match &recipe.model_config {
@@ -84,26 +97,40 @@ pub fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failu
     Ok(identity)
 }
 
+/// The model that is trained, where there is one.
+pub fn source(recipe: &SftRecipe) -> ModelSource {
+    recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded)
+}
+
+/// The texts to train on.
+pub fn rows(recipe: &SftRecipe, progress: &Progress) -> Result<Vec<TextRow>, Failure> {
+    match recipe.data.as_str() {
+        embedded::NAME => Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
+        path => Ok(data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress)),
+    }
+}
+
+/// The shape of a new model, and its tokenizer.
+pub fn new_model(recipe: &SftRecipe, path: &Path) -> Result<(DecoderConfig, Tokenizer), Failure> {
+    let bytes = std::fs::read(path).map_err(|error| io_failure(path, &error))?;
+    let config = DecoderConfig::from_json(path, &bytes)?;
+    let folder = recipe.tokenizer.as_deref().map_or(Path::new("."), Path::new);
+    let tokenizer = tokenizer_at(folder)?;
+    check_vocabulary(&tokenizer, &folder.display().to_string(), config.vocab_size)?;
+    Ok((config, tokenizer))
+}
+
 /// What the run works on, read and ready.
-pub fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
-    let rows = match recipe.data.as_str() {
-        embedded::NAME => return Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
-        path => data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress),
-    };
+fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
+    let rows = rows(recipe, progress)?;
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     if let Some(path) = &recipe.model_config {
-        let path = Path::new(path);
-        let bytes = std::fs::read(path).map_err(|error| io_failure(path, &error))?;
-        let config = DecoderConfig::from_json(path, &bytes)?;
-        let folder = own_tokenizer.unwrap_or(Path::new("."));
-        let tokenizer = tokenizer_at(folder)?;
-        check_vocabulary(&tokenizer, &folder.display().to_string(), config.vocab_size)?;
-        let companions = companions(&ModelSource::Embedded, Some(folder))?;
+        let (config, tokenizer) = new_model(recipe, Path::new(path))?;
+        let companions = companions(&ModelSource::Embedded, own_tokenizer)?;
         let base = Decoder::random(config, recipe.seed, device)?;
         return Ok(SftInputs { base, base_name: "(new)".into(), tokenizer, rows, companions });
     }
-    let source: ModelSource =
-        recipe.model.as_deref().unwrap_or(embedded::NAME).parse().unwrap_or(ModelSource::Embedded);
+    let source = source(recipe);
     let tokenizer = source.load_matching_tokenizer(own_tokenizer, &source.load_config()?)?;
     let companions = companions(&source, own_tokenizer)?;
     Ok(SftInputs {

@@ -26,6 +26,17 @@ struct Kind {
     level: Option<f64>,
 }
 
+impl Kind {
+    /// In the page of `record`: a reward model has scores of its own, and no policy.
+    fn title_in(&self, record: &Record) -> &'static str {
+        match self.name {
+            "margins" if record.setting("tuning").is_some() => "Scores",
+            "accuracies" if record.setting("tuning").is_some() => "Pairs of a step in order, %",
+            _ => self.title,
+        }
+    }
+}
+
 const fn plain(name: &'static str, title: &'static str, lines: &'static [(&'static str, &'static str)]) -> Kind {
     Kind { name, title, lines, scale: 1.0, limits: None, level: None }
 }
@@ -35,7 +46,7 @@ const fn share(name: &'static str, title: &'static str, lines: &'static [(&'stat
 }
 
 /// In the order of the page.
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     plain("loss", "Loss", &[("loss", "")]),
     plain(
         "margins",
@@ -65,6 +76,7 @@ const KINDS: [Kind; 15] = [
     plain("effective_samples", "Effective samples of a step", &[("causal/effective_samples", "")]),
     plain("gradient", "Gradient norm before clipping", &[("grad_norm", "")]),
     plain("learning_rate", "Learning rate", &[("learning_rate", "")]),
+    plain("speed", "Tokens per second", &[("train/tokens_per_second", "")]),
     plain(
         "time",
         "Seconds per step",
@@ -77,7 +89,7 @@ pub fn figures(record: &Record) -> Vec<Figure> {
     let metrics = KINDS.iter().filter_map(|kind| {
         let lines: Vec<Line> =
             kind.lines.iter().filter_map(|(key, name)| line(record, key, name, kind.scale)).collect();
-        let panel = Panel { level: kind.level, limits: kind.limits, ..panel(record, kind.title, lines)? };
+        let panel = Panel { level: kind.level, limits: kind.limits, ..panel(record, kind.title_in(record), lines)? };
         Some(Figure { name: kind.name.to_owned(), panel })
     });
     held_out(record).into_iter().chain(metrics).collect()

@@ -33,6 +33,7 @@ mod sft;
 mod state;
 mod statistics;
 mod step_metrics;
+mod steps;
 mod trainable;
 mod update;
 
@@ -50,7 +51,7 @@ pub use recipe::{
     CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, EvalStrategy, FDivergenceType, LrScheduler, OneOrMany,
     Recipe, Reference, RewardRecipe, SftRecipe, Tuning,
 };
-pub use rehearsal::{Footprint, Load, Pace, Rehearsal};
+pub use rehearsal::{Body, Footprint, Load, Pace, Plan, Rehearsal, Sizes, Trial};
 pub use remote::Remote;
 pub use report::{CurvePoint, Report, SamplePair};
 pub use reward::{ReliabilityBin, RewardEvaluation, RewardInputs, RewardReport, reward, reward_ids};

@@ -1,19 +1,17 @@
 //! Supervised fine-tuning: the policy a preference run starts from.
-use std::time::Instant;
-
-use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair};
+use bpo_data::{Counts, Group, TextRow, Tokenizer, fit_pair};
 use bpo_model::{Adapter, Decoder};
 use bpo_store::RunDir;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
-    Error, Gradients, Observer, Recipe, SftRecipe, Stage, Trainable, backward,
+    Error, Gradients, Observer, Outcome, Recipe, SftRecipe, Stage, Trainable, backward,
     evaluate::pack,
     export::export,
     numerics::{Rows, not_finite},
     run::mixed,
     state::State,
-    step_metrics::peak_rss_mib,
+    steps::{Steps, TOKENS},
 };
 
 /// What a supervised run works on.
@@ -33,10 +31,8 @@ pub struct SftInputs {
 /// What a supervised run came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SftReport {
-    /// Steps done; fewer than all when interrupted.
+    /// Steps done.
     pub steps: u64,
-    /// Whether the observer stopped it.
-    pub interrupted: bool,
     /// Mean loss per token of the run's last steps (at most 50), if it took any.
     pub loss: Option<f64>,
     /// Where the result lies, inside the run directory.
@@ -44,9 +40,16 @@ pub struct SftReport {
 }
 
 /// A row as ids: what is read without loss, and what is learnt.
-struct Example {
+pub(crate) struct Example {
     context: Vec<u32>,
     target: Vec<u32>,
+}
+
+impl Example {
+    /// Its tokens.
+    pub fn length(&self) -> usize {
+        self.context.len() + self.target.len()
+    }
 }
 
 /// Runs, or continues, supervised fine-tuning in `dir`: the mean token loss over the completions (or
@@ -59,64 +62,66 @@ pub fn sft(
     inputs: SftInputs,
     dir: &RunDir,
     observer: &mut dyn Observer,
-) -> Result<SftReport, Error> {
+) -> Result<Outcome<SftReport>, Error> {
     recipe.validate()?;
     let shared = recipe.as_recipe();
     let SftInputs { base, base_name, tokenizer, rows, companions } = inputs;
     let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
-    let examples = examples(recipe, &tokenizer, base.config().max_position_embeddings, rows, observer)?;
-    let initial = if recipe.use_peft {
-        Trainable::Lora(Adapter::new(&base, shared.lora(), recipe.seed)?)
-    } else {
-        Trainable::Full(base.parameters())
-    };
-    let total = shared.steps(examples.len());
-    let mut checkpoints = dir.checkpoints()?;
-    let latest = checkpoints.latest()?;
-    for set in checkpoints.quarantined() {
-        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {}", set.step, set.path.display()));
-    }
-    let start = State::solo(initial, shared.adamw());
-    let mut state = match &latest {
-        Some(checkpoint) => start.restored(checkpoint, shared.adamw(), &base.device())?,
-        None => start,
-    };
-    let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
-    let (order, rate) = (PromptOrder::new(examples.len(), recipe.seed), shared.rate(total));
-    while state.step < total {
-        if observer.interrupted() {
-            state.save(&mut checkpoints)?;
-            return Ok(SftReport {
-                steps: state.step,
-                interrupted: true,
-                loss: recent_loss(dir)?,
-                output: String::new(),
-            });
-        }
-        let started = Instant::now();
-        let order = order.at(state.step, shared.prompts_per_step());
+    let (examples, note) = examples(recipe, &tokenizer, base.config().max_position_embeddings, rows)?;
+    note.iter().for_each(|note| observer.note(note));
+    let start = (initial(recipe, &base)?, &base.device());
+    let mut steps = Steps::resumed(&shared, examples.len(), start, dir, observer)?;
+    let is_done = steps.complete(observer, |state, order, rate, observer| {
         let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
-        let now = rate.at(state.step);
-        let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, (&order, &batch), now, (dir, observer))?;
-        let mut record = Map::new();
-        record.insert("step".into(), json!(state.step));
-        record.insert("loss".into(), json!(loss));
-        record.insert("grad_norm".into(), json!(grad_norm));
-        record.insert("learning_rate".into(), json!(now));
-        record.insert("time/step".into(), json!(started.elapsed().as_secs_f64()));
-        if let Some(mebibytes) = peak_rss_mib() {
-            record.insert("memory/peak_rss_mib".into(), json!(mebibytes));
-        }
-        metrics.append(&Value::Object(record.clone()))?;
-        observer.step(state.step, total, &record);
-        if state.step.is_multiple_of(recipe.save_steps) || state.step == total {
-            state.save(&mut checkpoints)?;
-        }
+        let (loss, grad_norm) = step(&shared, &base, &tokenizer, state, (order, &batch), rate, (dir, observer))?;
+        let tokens: usize = batch.iter().map(|example| example.length()).sum();
+        let said = [("loss", json!(loss)), ("grad_norm", json!(grad_norm)), (TOKENS, json!(tokens))];
+        Ok(said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    })?;
+    if !is_done {
+        return Ok(Outcome::Interrupted(steps.state.step));
     }
-    let output = export(dir, "", &state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
-    let loss = recent_loss(dir)?;
+    let output = export(dir, "", &steps.state.ensemble.policy()?.policy, &base, &base_name, &companions)?;
+    let (total, loss) = (steps.total, recent_loss(dir)?);
     dir.mark_finished(&json!({"steps": total, "loss": loss, "output": output}))?;
-    Ok(SftReport { steps: total, interrupted: false, loss, output })
+    Ok(Outcome::Finished(Box::new(SftReport { steps: total, loss, output })))
+}
+
+/// What the run trains, before step 0.
+pub(crate) fn initial(recipe: &SftRecipe, base: &Decoder) -> Result<Trainable, Error> {
+    Ok(match recipe.use_peft {
+        true => Trainable::Lora(Adapter::new(base, recipe.as_recipe().lora(), recipe.seed)?),
+        false => Trainable::Full(base.parameters()),
+    })
+}
+
+/// Rows that are scored together.
+pub(crate) struct Micro<'a> {
+    pub rows: &'a [&'a Example],
+    /// What is learnt of the whole step, in tokens.
+    pub tokens: usize,
+    /// Of the dropout.
+    pub seed: u64,
+}
+
+impl Micro<'_> {
+    /// Adds the gradients of the step's mean token loss, and gives the part of it that these rows are.
+    pub fn add(
+        &self,
+        (base, pad): (&Decoder, u32),
+        trained: &Trainable,
+        gradients: &mut Gradients,
+    ) -> Result<f64, Error> {
+        let groups: Vec<Group<'_>> =
+            self.rows.iter().map(|row| Group { prompt: &row.context, completions: vec![&row.target] }).collect();
+        let layout = pack(base, &groups, pad)?;
+        let (policy, leaves) = trained.tracked(base)?;
+        let policy = policy.with_dropout_seed(self.seed);
+        let (scored, mut grads) =
+            backward(&policy, &layout, |scored| Ok(vec![-1.0 / self.tokens as f32; scored.sums.len()]))?;
+        gradients.add(&leaves, &mut grads);
+        Ok(-scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() / self.tokens as f64)
+    }
 }
 
 fn step(
@@ -130,18 +135,11 @@ fn step(
 ) -> Result<(f64, f64), Error> {
     let tokens: usize = batch.iter().map(|example| example.target.len()).sum();
     let (at, mut gradients, mut loss) = (state.step, Gradients::default(), 0.0);
-    let trained = state.ensemble.policy()?.policy;
+    let (trained, pad) = (state.ensemble.policy()?.policy, tokenizer.pad_id().unwrap_or(0));
     observer.begin(Stage::Train, batch.len().div_ceil(recipe.per_device_train_batch_size) as u64);
     for (index, micro) in batch.chunks(recipe.per_device_train_batch_size).enumerate() {
-        let groups: Vec<Group<'_>> =
-            micro.iter().map(|row| Group { prompt: &row.context, completions: vec![&row.target] }).collect();
-        let layout = pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?;
-        let (policy, leaves) = trained.tracked(base)?;
-        let policy = policy.with_dropout_seed(mixed(recipe.seed, state.step, index as u64));
-        let (scored, mut grads) =
-            backward(&policy, &layout, |scored| Ok(vec![-1.0 / tokens as f32; scored.sums.len()]))?;
-        loss -= scored.sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() / tokens as f64;
-        gradients.add(&leaves, &mut grads);
+        let micro = Micro { rows: micro, tokens, seed: mixed(recipe.seed, state.step, index as u64) };
+        loss += micro.add((base, pad), &trained, &mut gradients)?;
         observer.advance(index as u64 + 1);
     }
     observer.end();
@@ -162,13 +160,13 @@ fn rows(order: &[usize], batch: &[&Example]) -> Rows {
     order.iter().zip(batch).map(row).collect()
 }
 
-fn examples(
+/// The rows that are trained on, and what is to be said about the others.
+pub(crate) fn examples(
     recipe: &SftRecipe,
     tokenizer: &Tokenizer,
     context: usize,
     rows: Vec<TextRow>,
-    observer: &mut dyn Observer,
-) -> Result<Vec<Example>, Error> {
+) -> Result<(Vec<Example>, Option<String>), Error> {
     let limits = bpo_data::Limits {
         max_prompt_length: None,
         max_length: Some(recipe.max_length.min(context)),
@@ -206,10 +204,8 @@ fn examples(
     if examples.is_empty() {
         return Err(Error::Data(format!("no row is left to train on: {counts}")));
     }
-    if counts.total_dropped() + counts.truncated > 0 {
-        observer.note(&format!("rows: {counts}"));
-    }
-    Ok(examples)
+    let note = (counts.total_dropped() + counts.truncated > 0).then(|| format!("rows: {counts}"));
+    Ok((examples, note))
 }
 
 /// From the metrics, which know the steps before an interruption too.

@@ -1,11 +1,11 @@
 //! Everything that decides the rest of a run, as checkpoint files.
 use bpo_model::{AdapterMerge, Parameters};
-use bpo_store::{Checkpoint, Checkpoints};
+use bpo_store::{Checkpoint, Checkpoints, RunDir};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdamW, AdamWConfig, Error, Trainable,
+    AdamW, AdamWConfig, Error, Observer, Trainable,
     collect::Collected,
     ensemble::{Ensemble, Member},
 };
@@ -21,6 +21,14 @@ pub(crate) struct State {
     /// The reference, where it is neither the behaviour nor the start.
     pub reference: Option<Snapshot>,
     pub counters: Counters,
+}
+
+/// A run's state with its place among the run's checkpoints.
+pub(crate) struct Resumed {
+    pub state: State,
+    pub checkpoints: Checkpoints,
+    /// The step of the checkpoint that it is from, where there is one.
+    pub from: Option<u64>,
 }
 
 /// A frozen policy.
@@ -137,8 +145,30 @@ impl State {
         })
     }
 
+    /// From the last intact checkpoint of `dir`, or `self`, with which the run begins; what is damaged is told.
+    pub fn resumed(
+        self,
+        dir: &RunDir,
+        config: AdamWConfig,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<Resumed, Error> {
+        let mut checkpoints = dir.checkpoints()?;
+        let latest = checkpoints.latest()?;
+        for set in checkpoints.quarantined() {
+            let path = set.path.display();
+            observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
+        }
+        let from = latest.as_ref().map(|checkpoint| checkpoint.step);
+        let state = match latest {
+            Some(checkpoint) => self.restored(&checkpoint, config, device)?,
+            None => self,
+        };
+        Ok(Resumed { state, checkpoints, from })
+    }
+
     /// Continues from a checkpoint; `self` is the state the run began with.
-    pub fn restored(self, checkpoint: &Checkpoint, config: AdamWConfig, device: &Device) -> Result<Self, Error> {
+    fn restored(self, checkpoint: &Checkpoint, config: AdamWConfig, device: &Device) -> Result<Self, Error> {
         let damaged = |why: String| Error::Data(format!("checkpoint {}: {why}", checkpoint.path().display()));
         let record: Record =
             serde_json::from_slice(&checkpoint.read(RECORD)?).map_err(|error| damaged(error.to_string()))?;

@@ -4,10 +4,12 @@ mod other;
 mod preference;
 mod print;
 mod resources;
+mod sizes;
 
 use std::time::Duration;
 
 pub use resources::{memory, size};
+pub use sizes::Looked;
 
 use clap::Args;
 use serde_json::{Map, Value};
@@ -17,18 +19,16 @@ use crate::{
     causal,
     failure::Failure,
     out::Out,
-    recipe,
+    recipe, reward, sft,
     train::{self, RunArgs},
 };
 
-/// The key that makes a recipe one of `bpo sft`.
-const DATA: &str = "data";
-
 /// Say what a recipe would do, and what is wrong with it, without training
 ///
-/// Everything that `bpo train` (or `bpo sft`, for a recipe with `data`) would refuse is refused with the same message and
-/// exit code. Otherwise it says what is trained on and what is left out, which policy is the reference when, how much
-/// memory and time that takes here, and what every key is set to. Nothing is written, and no annotator is asked.
+/// Everything that `bpo train` (`bpo sft` for a recipe with `data`, `bpo reward train` for one with `tuning`) would refuse is
+/// refused with the same message and exit code. Otherwise it says what is trained on and what is left out, which policy is
+/// the reference when, how much memory and time that takes here, and what every key is set to. Nothing is written, and no
+/// annotator is asked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Memory is computed from the sizes of model and batches; time is measured on the first step's own prompts, for as long as
@@ -37,6 +37,7 @@ Memory is computed from the sizes of model and batches; time is measured on the 
 Examples:
   bpo check
   bpo check recipes/story.toml --set learning_rate=1e-4
+  bpo check sft.toml --set per_device_train_batch_size=4
   bpo check bpo.toml --quick --json
   bpo check bpo.toml --ask")]
 pub struct CheckArgs {
@@ -73,16 +74,15 @@ impl CheckArgs {
 /// Checks and prints.
 pub fn run(args: &CheckArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
-    let is_sft = match args.run.recipe() {
-        Some(path) => recipe::load("", Some(path), &args.run.sets())?.contains_key(DATA),
-        None => false,
-    };
-    let facts: Map<String, Value> = if is_sft {
-        other::sft(args, globals, &progress)?
+    let given = recipe::load("", args.run.recipe(), &args.run.sets())?;
+    let facts: Map<String, Value> = if given.contains_key(sft::KEY) {
+        other::sft(args, &given, globals, &progress)?
+    } else if reward::is_for(&given) {
+        other::reward(args, &given, globals, &progress)?
     } else {
         let table = train::table(&args.run, &progress)?;
         match table.contains_key(causal::KEY) {
-            true => other::causal(args, table, globals, &progress)?,
+            true => other::causal(args, &table, globals, &progress)?,
             false => preference::facts(args, table, globals, &progress)?,
         }
     };

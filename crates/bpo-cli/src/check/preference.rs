@@ -1,14 +1,13 @@
 //! Recipes of `bpo train` on prompts or pairs.
 use std::path::Path;
 
-use bpo_annotate::{Annotator, Comparison, Verdict};
-use bpo_model::{DecoderConfig, SequenceClassifier};
-use bpo_train::{Footprint, Load, Pace, Prepared, Recipe, Rehearsal};
-use burn::tensor::{Device, FloatDType};
+use bpo_annotate::{Annotator, AnnotatorConfig, Comparison, Verdict};
+use bpo_train::{Body, Footprint, Load, Pace, Prepared, Recipe, Rehearsal, Sizes};
+use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use toml::Table;
 
-use super::{CheckArgs, effective, resources};
+use super::{CheckArgs, effective, resources, sizes::Looked};
 use crate::{
     annotator,
     args::Globals,
@@ -17,7 +16,7 @@ use crate::{
     progress::Progress,
     recipe,
     source::ModelSource,
-    train::{self, start::Start},
+    train::{self, runner::Trainer, start::Start},
 };
 
 /// What is known about the run.
@@ -36,24 +35,20 @@ pub fn facts(
     facts.insert("run_dir".into(), folder.display().to_string().into());
     let start = begun(&folder, &settings)?;
     facts.insert("run".into(), state(start.as_ref()).into());
-    let source: ModelSource = settings.model.parse().unwrap_or(ModelSource::Embedded);
-    let config = source.load_config()?;
-    let footprint = footprint(&settings, (&source, &config, &device), progress, &mut facts)?;
-    facts.insert("annotator".into(), annotator_facts(args, &settings, &device)?);
+    let footprint = footprint(&settings, &device, progress, &mut facts)?;
+    facts.insert("annotator".into(), annotator_facts(args, &settings.annotator, &device)?);
     if let Some(start) = &start {
-        start.compare(&train::identity(&settings, globals)?)?;
+        start.compare(&settings.identity(globals)?)?;
     }
-    let fits = resources::memory().is_none_or(|(_, free)| footprint.peak() < free);
+    let fits = resources::fits(footprint.peak());
     if !args.quick && fits {
         progress.say("loading the model and measuring its first step; --quick does without");
-        let rehearsal = Rehearsal::new(&settings, train::inputs(&settings, &device, &Progress::Quiet)?)?;
+        let rehearsal = Rehearsal::new(&settings, settings.inputs(&device, &Progress::Quiet)?)?;
         facts.insert("procedure".into(), json!(rehearsal.lines()));
         facts.insert("trainable_parameters".into(), rehearsal.trainable().into());
         facts.insert("time".into(), time(&rehearsal.pace(args.budget())?));
     } else if !fits {
-        warn(
-            "the model is not loaded, since the run may not fit into the memory that is free; there is no estimate of time",
-        );
+        warn(resources::TOO_LARGE);
     }
     facts.insert("settings".into(), effective::keys(&settings, &args.run, args.run.default_recipe())?);
     Ok(facts)
@@ -80,33 +75,22 @@ pub fn state(start: Option<&Start>) -> &'static str {
 /// Reads the data and computes sizes; the weights are not read.
 fn footprint(
     settings: &Recipe,
-    (source, config, device): (&ModelSource, &DecoderConfig, &Device),
+    device: &Device,
     progress: &Progress,
     facts: &mut Map<String, Value>,
 ) -> Result<Footprint, Failure> {
-    let tokenizer = source.load_matching_tokenizer(settings.tokenizer.as_deref().map(Path::new), config)?;
+    let source: ModelSource = settings.model.parse().unwrap_or(ModelSource::Embedded);
+    let looked = Looked::at(&source, settings.tokenizer.as_deref(), settings.dtype, device)?;
+    let Sizes { body: Body::Decoder(config), parameters, weight_bytes } = looked.sizes() else {
+        return Err(Failure::input(format!("{source} is no language model")));
+    };
     let rows = train::rows(settings, progress)?;
     let references = data::references(settings.references.as_deref(), settings.bad_lines, progress)?;
-    let prepared = bpo_train::prepare(settings, &tokenizer, config.max_position_embeddings, rows, references)?;
-    let checkpoint = source.checkpoint()?;
-    if SequenceClassifier::is_in(&checkpoint) {
-        return Err(Failure::input(format!("{source} is a reward model, not a language model")));
-    }
-    let kept = settings.dtype.precision(&checkpoint, device).weights;
-    let weight_bytes = if kept == FloatDType::F32 { 4 } else { 2 };
+    let prepared = bpo_train::prepare(settings, &looked.tokenizer, config.max_position_embeddings, rows, references)?;
     let load = load(settings, &prepared, weight_bytes);
-    let footprint = Footprint::of(settings, config, checkpoint.parameters(), load);
+    let footprint = Footprint::of(settings, config, parameters, load);
     let steps = settings.steps(prepared.train.len());
-    facts.insert(
-        "model".into(),
-        json!({
-            "path": source.to_string(),
-            "architecture": format!("{:?}", config.architecture).to_lowercase(),
-            "parameters": checkpoint.parameters(),
-            "stored": checkpoint.dtype(),
-            "kept": if weight_bytes == 4 { "float32" } else { "bfloat16" },
-        }),
-    );
+    facts.insert("model".into(), looked.facts());
     facts.insert("data".into(), rows_facts(&prepared));
     facts.insert("steps".into(), steps.into());
     facts.insert("reference".into(), settings.reference_in_words(steps).into());
@@ -146,7 +130,7 @@ fn rows_facts(prepared: &Prepared) -> Value {
     })
 }
 
-fn memory(footprint: &Footprint) -> Value {
+pub fn memory(footprint: &Footprint) -> Value {
     let mut facts = json!(footprint);
     facts["peak"] = footprint.peak().into();
     if let Some((total, free)) = resources::memory() {
@@ -155,9 +139,10 @@ fn memory(footprint: &Footprint) -> Value {
     facts
 }
 
-fn time(pace: &Pace) -> Value {
+pub fn time(pace: &Pace) -> Value {
     json!({
         "total_s": pace.total(),
+        "once_s": pace.once,
         "step_s": pace.sample + pace.train,
         "sample_s": pace.sample,
         "train_s": pace.train,
@@ -169,8 +154,8 @@ fn time(pace: &Pace) -> Value {
     })
 }
 
-fn annotator_facts(args: &CheckArgs, settings: &Recipe, device: &Device) -> Result<Value, Failure> {
-    let mut annotator = annotator::build(&settings.annotator, device)?;
+pub fn annotator_facts(args: &CheckArgs, config: &AnnotatorConfig, device: &Device) -> Result<Value, Failure> {
+    let mut annotator = annotator::build(config, device)?;
     let answered = if args.ask { Some(ask(&mut annotator)?) } else { None };
     Ok(json!({"name": annotator.name(), "asked": answered}))
 }

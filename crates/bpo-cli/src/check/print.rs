@@ -18,6 +18,9 @@ pub fn print(out: &mut Out, facts: &Map<String, Value>) -> Result<(), Failure> {
     if let Some(texts) = facts.get("texts") {
         line("data", &format!("{texts} texts"))?;
     }
+    if let Some(pairs) = facts.get("pairs") {
+        line("data", &format!("{pairs} pairs"))?;
+    }
     if let Some(model) = facts.get("model") {
         line("model", &model_line(model))?;
     }
@@ -41,10 +44,12 @@ pub fn print(out: &mut Out, facts: &Map<String, Value>) -> Result<(), Failure> {
         line("annotator", &format!("{name}, {asked}; it would judge {} responses", facts["judged_responses"]))?;
     }
     if let Some(memory) = facts.get("memory") {
-        line("memory", &memory_line(memory))?;
+        let before = if text("kind") == "reward" { "reading" } else { "sampling" };
+        line("memory", &memory_line(memory, before))?;
     }
     if let Some(time) = facts.get("time") {
-        line("time", &time_line(time, facts["steps"].as_u64().unwrap_or(0)))?;
+        let judges = facts.contains_key("annotator");
+        line("time", &time_line(time, facts["steps"].as_u64().unwrap_or(0), judges))?;
     }
     keys(out, facts.get("settings"))
 }
@@ -58,7 +63,10 @@ fn model_line(model: &Value) -> String {
 fn data_lines(data: &Value) -> Vec<String> {
     let notes = data["notes"].as_array().into_iter().flatten();
     let mut lines: Vec<String> = notes.filter_map(Value::as_str).map(str::to_owned).collect();
-    lines.push(format!("longest prompt {} tokens", data["longest_prompt"]));
+    lines.push(match &data["longest"] {
+        Value::Null => format!("longest prompt {} tokens", data["longest_prompt"]),
+        longest => format!("{} trained on; the longest has {longest} tokens", data["training"]),
+    });
     match data["duplicates"].as_u64() {
         Some(count) if count > 0 => lines.push(format!("{count} have the prompt of another one; all are trained on")),
         _ => {}
@@ -66,7 +74,8 @@ fn data_lines(data: &Value) -> Vec<String> {
     lines
 }
 
-fn memory_line(memory: &Value) -> String {
+/// `before` is what is done without gradients, where anything is.
+fn memory_line(memory: &Value, before: &str) -> String {
     let of = |key: &str| memory[key].as_u64().map_or_else(|| "?".to_owned(), size);
     let free = memory["free"].as_u64().map_or_else(String::new, |free| format!(" of {} free", size(free)));
     let over = memory["peak"].as_u64() > memory["free"].as_u64() && memory["free"].is_u64();
@@ -75,35 +84,45 @@ fn memory_line(memory: &Value) -> String {
     } else {
         ""
     };
+    let before = match memory["cache"].as_u64() {
+        Some(0) | None => "then".to_owned(),
+        Some(_) => format!("then {before} {} + {} or", of("folded"), of("cache")),
+    };
     format!(
-        "about {}{free}: weights {}, trained {}, then sampling {} + {} or training {} ({} a token) + {}{warning}",
+        "about {}{free}: weights {}, trained {}, {before} training {} ({} a token) + {}{warning}",
         of("peak"),
         of("weights"),
         of("trained"),
-        of("folded"),
-        of("cache"),
         of("activations"),
         memory["per_token"].as_f64().map_or_else(String::new, |bytes| format!("{:.2} MB", bytes / 1e6)),
         of("head"),
     )
 }
 
-fn time_line(facts: &Value, steps: u64) -> String {
+fn time_line(facts: &Value, steps: u64, judges: bool) -> String {
     let of = |key: &str| time(facts[key].as_f64().unwrap_or(0.0));
     let evaluations = match facts["evaluations"].as_u64() {
         Some(0) | None => String::new(),
+        Some(1) => format!(" and an evaluation of {}", of("evaluation_s")),
         Some(count) => format!(" and {count} evaluations of {}", of("evaluation_s")),
     };
+    let once = match facts["once_s"].as_f64() {
+        Some(seconds) if seconds > 0.0 => format!("{} before the first step, ", time(seconds)),
+        _ => String::new(),
+    };
+    let parts = match facts["sample_s"].as_f64() {
+        Some(seconds) if seconds > 0.0 => format!(" (sampling {}, training {})", time(seconds), of("train_s")),
+        _ => String::new(),
+    };
+    let left_out = if judges { "judging and loading" } else { "loading" };
     let cut = match facts["sampling_measured"].as_f64() {
         Some(share) if share < 1.0 => format!("; sampling was measured for {:.0} % of a step", share * 100.0),
         _ => String::new(),
     };
     format!(
-        "about {}: {steps} steps of {} (sampling {}, training {}){evaluations}; judging and loading not counted{cut}",
+        "about {}: {once}{steps} steps of {}{parts}{evaluations}; {left_out} not counted{cut}",
         of("total_s"),
         of("step_s"),
-        of("sample_s"),
-        of("train_s"),
     )
 }
 

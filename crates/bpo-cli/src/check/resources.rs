@@ -11,6 +11,15 @@ pub fn memory() -> Option<(u64, u64)> {
     Some((bytes("MemTotal")?, bytes("MemAvailable")?))
 }
 
+/// What is said where [`fits`] says no.
+pub const TOO_LARGE: &str =
+    "the model is not loaded, since the run may not fit into the memory that is free; there is no estimate of time";
+
+/// Whether so many bytes are free, as far as the system says.
+pub fn fits(bytes: u64) -> bool {
+    memory().is_none_or(|(_, free)| bytes < free)
+}
+
 /// `1.9 GiB`, `310 MiB`.
 pub fn size(bytes: u64) -> String {
     let mebibytes = bytes as f64 / f64::from(1 << 20);

@@ -1,6 +1,7 @@
 //! The questions of `bpo init`, on a terminal.
 use std::path::Path;
 
+use bpo_train::Tuning;
 use dialoguer::{Input, Select, theme::SimpleTheme};
 
 use super::{Procedure, Rows};
@@ -17,21 +18,56 @@ pub fn model() -> Result<String, Failure> {
 /// What is trained on; the built-in prompts are for the built-in model.
 pub fn rows(model: &str) -> Result<Rows, Failure> {
     let default = (model == embedded::NAME).then_some(embedded::NAME);
-    let kinds = ["prompts: responses are sampled and judged", "preference pairs: prompt, chosen, rejected"];
+    let kinds = [
+        "prompts: responses are sampled and judged",
+        "preference pairs: prompt, chosen, rejected",
+        "texts to imitate: prompts with completions, conversations or plain texts",
+        "texts with outcomes: a number says how good each turned out to be",
+    ];
     match select("You have", &kinds)? {
         0 => Ok(Rows::Prompts(path("File of prompts", default)?)),
-        _ => Ok(Rows::Pairs(path("File of pairs", default)?)),
+        1 => Ok(Rows::Pairs(path("File of pairs", default)?)),
+        2 => Ok(Rows::Data(path("File of texts", None)?)),
+        _ => Ok(Rows::Outcomes(path("File of texts with outcomes", default)?)),
     }
 }
 
-/// The procedure for prompts.
-pub fn procedure() -> Result<Procedure, Failure> {
-    let kinds = [
-        "BPO: the reference is the behaviour policy, refreshed a few times",
-        "online DPO: the reference stays the model as it starts",
-        "offline DPO: all responses come from the model as it starts",
-    ];
-    Ok([Procedure::Bpo, Procedure::OnlineDpo, Procedure::OfflineDpo][select("Procedure", &kinds)?])
+/// The procedure, where the rows leave a choice.
+pub fn procedure(rows: &Rows) -> Result<Procedure, Failure> {
+    match rows {
+        Rows::Prompts(_) => {
+            let kinds = [
+                "BPO: the reference is the behaviour policy, refreshed a few times",
+                "online DPO: the reference stays the model as it starts",
+                "offline DPO: all responses come from the model as it starts",
+            ];
+            Ok([Procedure::Bpo, Procedure::OnlineDpo, Procedure::OfflineDpo][select("Procedure", &kinds)?])
+        }
+        Rows::Pairs(_) => {
+            let kinds =
+                ["DPO: the model learns to prefer as the pairs do", "a reward model, which judges in other runs"];
+            Ok([Procedure::Dpo, Procedure::Reward][select("Procedure", &kinds)?])
+        }
+        Rows::Data(_) => Ok(Procedure::Sft),
+        Rows::Outcomes(_) => Ok(Procedure::Causal),
+    }
+}
+
+/// What is trained.
+pub fn tuning(procedure: Procedure) -> Result<Tuning, Failure> {
+    let kinds = ["LoRA branches: little memory", "all weights", "the head alone: fastest"];
+    let shown = if procedure == Procedure::Reward { &kinds[..] } else { &kinds[..2] };
+    Ok([Tuning::Lora, Tuning::Full, Tuning::Head][select("Train", shown)?])
+}
+
+/// The value of `--tuning`.
+pub fn tuning_of(text: &str) -> Result<Tuning, String> {
+    match text {
+        "lora" => Ok(Tuning::Lora),
+        "full" => Ok(Tuning::Full),
+        "head" => Ok(Tuning::Head),
+        _ => Err("give lora, full or head".to_owned()),
+    }
 }
 
 /// Reference texts, where there are such.

@@ -4,8 +4,14 @@ use bpo_model::DecoderConfig;
 use bpo_train::{Recipe, TrainRows};
 use burn::tensor::FloatDType;
 
-use super::{Answers, Rows};
+use super::Answers;
+pub use crate::check::Looked;
 use crate::{args::Globals, check, data, failure::Failure, recipe, source::ModelSource, train};
+
+/// The model.
+pub fn source(answers: &Answers) -> ModelSource {
+    answers.model.parse().unwrap_or(ModelSource::Embedded)
+}
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,10 +82,7 @@ fn settings_dtype(
 /// A recipe that reads what the answers name and lets every length pass.
 fn settings(answers: &Answers) -> Result<Recipe, Failure> {
     let mut sets = vec![format!("model={}", answers.model), format!("annotator={}", super::write::annotator(answers)?)];
-    match &answers.rows {
-        Rows::Prompts(file) => sets.push(format!("prompts={file}")),
-        Rows::Pairs(file) => sets.push(format!("pairs={file}")),
-    }
+    sets.push(format!("{}={}", answers.rows.key(), answers.rows.file()));
     sets.extend(answers.references.iter().map(|file| format!("references={file}")));
     let settings: Recipe = recipe::parse(&recipe::load("", None, &sets)?, "bpo init")?;
     Ok(Recipe { max_prompt_length: usize::MAX, max_new_tokens: 1, eval_size: 0, ..settings })

@@ -1,10 +1,10 @@
 //! The recipe's text.
 use std::path::Path;
 
-use bpo_train::Recipe;
+use bpo_train::{CausalRecipe, Recipe, RewardRecipe, SftRecipe};
 use toml::{Table, Value};
 
-use super::{Answers, Procedure, Rows, choose::Chosen};
+use super::{Answers, Procedure, choose::Chosen};
 use crate::{
     annotator, embedded,
     failure::{Failure, Kind},
@@ -13,8 +13,6 @@ use crate::{
 
 /// Every chosen key under its reason; paths as they were given, or absolute where the recipe lies in another folder.
 pub fn recipe(answers: &Answers, chosen: &Chosen, file: &Path) -> Result<String, Failure> {
-    let internal = |error: toml::ser::Error| Failure::new(Kind::Internal, error);
-    let settings = Table::try_from(&chosen.recipe).map_err(internal)?;
     let here = std::env::current_dir().map_err(|error| crate::failure::io_failure(Path::new("."), &error))?;
     let folder = here.join(file).parent().map(Path::to_path_buf).unwrap_or_default();
     let named = |text: &str| {
@@ -23,9 +21,10 @@ pub fn recipe(answers: &Answers, chosen: &Chosen, file: &Path) -> Result<String,
         Value::String(path)
     };
     let mut text = format!(
-        "# {}. Written by `bpo init`.\n#   bpo check {path}    says what it would do, and for how long\n#   bpo train {path}    does it\n# \
+        "# {}. Written by `bpo init`.\n#   bpo check {path}    says what it would do, and for how long\n#   bpo {verb} {path}    does it\n# \
          docs/recipe.md has every key.\n",
         title(answers.procedure),
+        verb = answers.procedure.verb(),
         path = file.display()
     );
     let mut line = |key: &str, value: &Value, why: &str| {
@@ -33,18 +32,17 @@ pub fn recipe(answers: &Answers, chosen: &Chosen, file: &Path) -> Result<String,
         text.push_str(&format!("{why}{key} = {value}\n"));
     };
     line("model", &named(&answers.model), "");
-    match &answers.rows {
-        Rows::Prompts(file) => line("prompts", &named(file), ""),
-        Rows::Pairs(file) => line("pairs", &named(file), ""),
-    }
+    line(answers.rows.key(), &named(answers.rows.file()), "");
     if let Some(file) = &answers.references {
         line("references", &named(file), "");
     }
-    let judge = annotator(answers)?;
-    let judge = if folder == here { parsed(&judge) } else { resolved(&judge)? };
-    line("annotator", &judge, "who prefers; with pairs, who scores held-out responses");
+    if answers.procedure.is_judged() {
+        let judge = annotator(answers)?;
+        let judge = if folder == here { parsed(&judge) } else { resolved(&judge)? };
+        line("annotator", &judge, "who prefers; with pairs or outcomes, who scores held-out responses");
+    }
     for (key, why) in &chosen.reasons {
-        if let Some(value) = settings.get(*key) {
+        if let Some(value) = chosen.table.get(*key) {
             line(key, value, why);
         }
     }
@@ -57,6 +55,9 @@ fn title(procedure: Procedure) -> &'static str {
         Procedure::OnlineDpo => "Online DPO: fresh responses, the reference stays the start",
         Procedure::OfflineDpo => "Offline DPO: responses of the start, once",
         Procedure::Dpo => "DPO on the pairs of a file",
+        Procedure::Reward => "A reward model, fitted to the pairs of a file",
+        Procedure::Sft => "Supervised fine-tuning on texts",
+        Procedure::Causal => "Causal preference optimisation: texts with outcomes instead of preferences",
     }
 }
 
@@ -83,8 +84,13 @@ fn resolved(text: &str) -> Result<Value, Failure> {
 }
 
 /// What is written is a recipe.
-pub fn proven(text: &str) -> Result<(), Failure> {
+pub fn proven(text: &str, procedure: Procedure) -> Result<(), Failure> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| Failure::new(Kind::Internal, error))?;
-    let settings: Recipe = recipe::parse(&table, "the new recipe")?;
-    Ok(settings.validate()?)
+    const NAME: &str = "the new recipe";
+    Ok(match procedure {
+        Procedure::Reward => recipe::parse::<RewardRecipe>(&table, NAME)?.validate(),
+        Procedure::Sft => recipe::parse::<SftRecipe>(&table, NAME)?.validate(),
+        Procedure::Causal => recipe::parse::<CausalRecipe>(&table, NAME)?.validate(),
+        _ => recipe::parse::<Recipe>(&table, NAME)?.validate(),
+    }?)
 }

@@ -1,5 +1,5 @@
 //! Facts about a model.
-use bpo_model::{DecoderConfig, EncoderConfig, PositionKind, Rope, RopeScaling, SequenceClassifier};
+use bpo_model::{Checkpoint, DecoderConfig, EncoderConfig, PositionKind, Rope, RopeScaling, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
 use super::object;
@@ -22,14 +22,9 @@ fn of_the_files(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
     }
     let config = source.load_config()?;
     let checkpoint = source.checkpoint()?;
-    let parameters = checkpoint.parameters();
-    let mut facts = object(json!({
-        "kind": if SequenceClassifier::is_in(&checkpoint) { "reward model" } else { "language model" },
-        "path": source.to_string(),
-        "architecture": format!("{:?}", config.architecture).to_lowercase(),
-        "parameters": parameters,
-        "dtype": checkpoint.dtype(),
-        "memory_f32_mib": (parameters * 4).div_ceil(1 << 20),
+    let architecture = format!("{:?}", config.architecture).to_lowercase();
+    let mut facts = shared(source, &checkpoint, ["language model", &architecture]);
+    facts.extend(object(json!({
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -42,7 +37,7 @@ fn of_the_files(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
         "rope": rope(&config),
         "sliding_window": windows(&config),
         "tokenizer": tokenizer(source, config.vocab_size),
-    }));
+    })));
     if matches!(source, ModelSource::Gguf(_)) {
         facts.insert("quantisations".into(), json!(checkpoint.quantisations()));
     }
@@ -50,15 +45,8 @@ fn of_the_files(source: &ModelSource) -> Result<Map<String, Value>, Failure> {
 }
 
 fn encoder(source: &ModelSource, config: &EncoderConfig) -> Result<Map<String, Value>, Failure> {
-    let checkpoint = source.checkpoint()?;
-    let parameters = checkpoint.parameters();
-    Ok(object(json!({
-        "kind": if SequenceClassifier::is_in(&checkpoint) { "reward model" } else { "encoder without a score" },
-        "path": source.to_string(),
-        "architecture": config.model_type,
-        "parameters": parameters,
-        "dtype": checkpoint.dtype(),
-        "memory_f32_mib": (parameters * 4).div_ceil(1 << 20),
+    let mut facts = shared(source, &source.checkpoint()?, ["encoder without a score", &config.model_type]);
+    facts.extend(object(json!({
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -66,7 +54,21 @@ fn encoder(source: &ModelSource, config: &EncoderConfig) -> Result<Map<String, V
         "vocab_size": config.vocab_size,
         "context": config.context(),
         "tokenizer": tokenizer(source, config.vocab_size),
-    })))
+    })));
+    Ok(facts)
+}
+
+/// What its files say of a model of any kind; `kind` is what it is where it has no score.
+fn shared(source: &ModelSource, checkpoint: &Checkpoint, [kind, architecture]: [&str; 2]) -> Map<String, Value> {
+    let parameters = checkpoint.parameters();
+    object(json!({
+        "kind": if SequenceClassifier::is_in(checkpoint) { "reward model" } else { kind },
+        "path": source.to_string(),
+        "architecture": architecture,
+        "parameters": parameters,
+        "dtype": checkpoint.dtype(),
+        "memory_f32_mib": (parameters * 4).div_ceil(1 << 20),
+    }))
 }
 
 /// `null` where positions are learned; the frequencies of layers with a window follow where they are others.

@@ -5,6 +5,7 @@ mod sets;
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Table;
 
@@ -69,6 +70,22 @@ pub fn apply(table: &mut Table, sets: &[String]) -> Result<(), Failure> {
         return Err(Failure::usage("--set model=: the value is empty"));
     }
     paths::resolve(table, &here, |key| sets.iter().any(|setting| setting.is_below(key)))
+}
+
+/// The one `key` that the flag of its name gives: that of a recipe (`FILE.toml`), or what `--set key=…` would mean.
+///
+/// # Errors
+/// As [`load`]; a usage error for a recipe without the key.
+pub fn of_flag<T: DeserializeOwned>(key: &str, text: &str) -> Result<T, Failure> {
+    if !text.ends_with(".toml") {
+        return parse(&load("", None, &[format!("{key}={text}")])?, &format!("--{key}"));
+    }
+    let mut table = read("", Some(Path::new(text)))?;
+    table.retain(|found, _| found == key);
+    if table.is_empty() {
+        return Err(Failure::usage(format!("--{key}: {text} has no `{key}`")));
+    }
+    parse(&table, text)
 }
 
 fn here() -> Result<PathBuf, Failure> {

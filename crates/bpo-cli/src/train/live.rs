@@ -5,16 +5,18 @@ use serde_json::{Map, Value};
 use crate::out::printable;
 
 /// Metrics that have a line, with short names.
-const SHOWN: [(&str, &str); 6] = [
+const SHOWN: [(&str, &str); 8] = [
     ("loss", "loss"),
+    ("causal/value_self_normalised", "value"),
+    ("train/tokens_per_second", "tokens/s"),
     ("rewards/margins", "margin"),
     ("objective/kl", "kl"),
     ("objective/scores", "score"),
     ("rewards/accuracies", "as judged"),
     ("collect/length", "length"),
 ];
-/// Lines of [`Live::lines`], at most: of metrics, of the win rate, of a pair.
-pub const LINES: usize = SHOWN.len() + 1 + 3;
+/// Lines of [`Live::lines`], at most: of the metrics that one kind of run has, of the win rate, of a pair.
+pub const LINES: usize = 6 + 1 + 3;
 /// Characters of a curve.
 const WIDTH: usize = 40;
 /// Characters of a text; what the terminal is too narrow for is cut again where it is drawn.

@@ -1,6 +1,7 @@
 //! `bpo train`: online preference optimisation from a recipe.
 mod events;
 mod live;
+pub mod runner;
 pub mod start;
 pub mod summary;
 pub mod watch;
@@ -8,10 +9,12 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 
 use bpo_model::Adapter;
-use bpo_train::{Inputs, Outcome, Recipe, TrainRows};
+use bpo_store::RunDir;
+use bpo_train::{Inputs, Outcome, Recipe, Report, TrainRows};
+use burn::tensor::Device;
 use clap::Args;
 
-use self::start::{Identity, Start};
+use self::{runner::Trainer, start::Identity, watch::Watch};
 use crate::{
     annotator,
     args::Globals,
@@ -19,7 +22,7 @@ use crate::{
     failure::{Failure, Kind},
     out::Out,
     progress::Progress,
-    recipe, report, sampler,
+    recipe, sampler,
     source::{ModelSource, companions},
 };
 
@@ -103,29 +106,31 @@ pub fn run(args: &TrainArgs, globals: &Globals) -> Result<(), Failure> {
         return causal::run(args, table, globals);
     }
     let recipe: Recipe = recipe::parse(&table, "recipe")?;
-    recipe.validate()?;
-    let device = globals.device()?;
-    let folder = args.folder("story");
-    let start = Start::open(&folder, &recipe)?;
-    let mut out = Out::new();
-    if start.dir.is_finished() {
-        return report::of_the_finished(&start.dir, out);
+    runner::run(&recipe, &args.folder("story"), globals, progress)
+}
+
+impl Trainer for Recipe {
+    type Inputs = Inputs;
+    type Report = Report;
+
+    fn validate(&self) -> Result<(), bpo_train::Error> {
+        self.validate()
     }
-    progress.say(&format!("run: {}", folder.display()));
-    let inputs = inputs(&recipe, &device, &progress)?;
-    start.settle(&identity(&recipe, globals)?)?;
-    let mut watch = watch::Watch::new(progress, globals.device_name(), &folder);
-    match bpo_train::run(&recipe, inputs, &start.dir, &mut watch)? {
-        Outcome::Finished(report) => {
-            watch.finish();
-            summary::print(&report, &folder, &recipe, &mut out)?;
-            report::at_the_end(&start.dir, &mut out)?;
-            out.flush()
-        }
-        Outcome::Interrupted(step) => {
-            watch.finish();
-            Err(Failure::message(Kind::Interrupted, format!("interrupted after step {step}; the same command goes on")))
-        }
+
+    fn inputs(&self, device: &Device, progress: &Progress) -> Result<Inputs, Failure> {
+        inputs(self, device, progress)
+    }
+
+    fn identity(&self, globals: &Globals) -> Result<Identity, Failure> {
+        identity(self, globals)
+    }
+
+    fn train(&self, inputs: Inputs, dir: &RunDir, watch: &mut Watch) -> Result<Outcome, bpo_train::Error> {
+        bpo_train::run(self, inputs, dir, watch)
+    }
+
+    fn tell(&self, report: &Report, folder: &Path, out: &mut Out) -> Result<(), Failure> {
+        summary::print(report, folder, self, out)
     }
 }
 
@@ -161,7 +166,7 @@ fn sets_key(sets: &[String], key: &str) -> bool {
 }
 
 /// What the run reads.
-pub fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
+fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let mut identity = Identity::on(globals.device_name());
     match &recipe.pairs {
@@ -199,7 +204,7 @@ pub fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> 
 }
 
 /// What the run works on, read and ready.
-pub fn inputs(recipe: &Recipe, device: &burn::tensor::Device, progress: &Progress) -> Result<Inputs, Failure> {
+fn inputs(recipe: &Recipe, device: &Device, progress: &Progress) -> Result<Inputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
     let rows = rows(recipe, progress)?;

@@ -122,7 +122,7 @@ impl EncoderConfig {
 
     /// How many tokens a row may have at most. With relative positions alone there is no end, but attention's memory
     /// grows with the square.
-    pub(crate) fn longest(&self) -> usize {
+    pub fn longest(&self) -> usize {
         if self.learned_positions { self.context() } else { self.context().max(LONGEST_RELATIVE) }
     }
 

@@ -23,6 +23,9 @@ pub(super) fn summary(record: &Record, page: &mut String) {
     facts.extend(dropped(finished));
     add(page, format_args!("<p>{}</p>\n", facts.join("; ")));
     annotator(finished, page);
+    if let Some(evaluation) = finished.get("evaluation").filter(|evaluation| evaluation.is_object()) {
+        reward(evaluation, page);
+    }
     let rows = rows(finished);
     if whole("eval_prompts").unwrap_or(0) > 0 && !rows.is_empty() {
         let prompts = whole("eval_prompts").unwrap_or(0);
@@ -51,6 +54,44 @@ fn annotator(finished: &Value, page: &mut String) {
         add(page, format_args!("<li>{}</li>\n", escaped(&line)));
     }
     page.push_str("</ul>\n");
+}
+
+/// A reward model on held-out pairs, and how far its confidence can be trusted.
+fn reward(evaluation: &Value, page: &mut String) {
+    let pairs = evaluation.get("pairs").and_then(Value::as_u64).unwrap_or(0);
+    let number = |key: &str, scale: f64, digits: usize| {
+        evaluation.get(key).map_or_else(String::new, |value| estimate(value, scale, digits))
+    };
+    add(
+        page,
+        format_args!("<div class=\"wide\"><table>\n<tr><th>on {pairs} held-out pairs</th><th>at the end</th></tr>\n"),
+    );
+    let rows = [
+        ("in order, %", number("accuracy", 100.0, 1)),
+        ("loss, nats", number("loss", 1.0, 4)),
+        ("mean score of the chosen", number("chosen", 1.0, 3)),
+        ("mean score of the rejected", number("rejected", 1.0, 3)),
+        ("mean margin", number("margin", 1.0, 3)),
+        ("expected calibration error", number("ece", 1.0, 3)),
+    ];
+    for (name, value) in rows {
+        add(page, format_args!("<tr><td>{name}</td><td>{value}</td></tr>\n"));
+    }
+    page.push_str(
+        "</table></div>\n<p class=\"faint\">In brackets: the 95 % bootstrap interval over pairs.</p>\n<h3>Calibration</h3>\n\
+         <div class=\"wide\"><table>\n<tr><th>confidence from, %</th><th>pairs</th><th>mean confidence, %</th>\
+         <th>in order, %</th></tr>\n",
+    );
+    for bin in evaluation.get("bins").and_then(Value::as_array).into_iter().flatten() {
+        let percent = |key: &str| bin.get(key).map_or_else(String::new, |value| estimate(value, 100.0, 1));
+        let (from, confidence, accuracy) = (percent("from"), percent("confidence"), percent("accuracy"));
+        let pairs = bin.get("pairs").and_then(Value::as_u64).unwrap_or(0);
+        add(page, format_args!("<tr><td>{from}</td><td>{pairs}</td><td>{confidence}</td><td>{accuracy}</td></tr>\n"));
+    }
+    page.push_str(
+        "</table></div>\n<p class=\"faint\">Confidence is σ of the distance of a pair's scores. A calibrated model has as many \
+         pairs in order as it is confident of.</p>\n",
+    );
 }
 
 fn dropped(finished: &Value) -> Option<String> {

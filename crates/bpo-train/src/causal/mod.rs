@@ -11,7 +11,8 @@ pub use run::{CausalInputs, causal};
 use bpo_data::Group;
 use bpo_model::{Adapter, Decoder};
 
-use self::{losses::Losses, texts::Text};
+use self::losses::Losses;
+pub(crate) use self::texts::{Text, Texts, texts};
 use crate::{CausalRecipe, Error, Sample, Trainable};
 
 /// A text of a step, with the completions of its prompt that the outcome model has scored.
@@ -57,7 +58,7 @@ fn joined(items: &[Item<'_>], losses: &Losses) -> Vec<f32> {
 }
 
 /// What the run trains, before step 0. LoRA keys that another adapter's shape overrules are refused.
-fn start(recipe: &CausalRecipe, base: &Decoder, adapter: Option<Adapter>) -> Result<Trainable, Error> {
+pub(crate) fn start(recipe: &CausalRecipe, base: &Decoder, adapter: Option<Adapter>) -> Result<Trainable, Error> {
     let asked = recipe.as_recipe().lora();
     let Some(mut adapter) = adapter else {
         return Ok(match recipe.use_peft {

@@ -1,13 +1,8 @@
 //! The outcome model ĝ of the doubly robust estimator: an annotator that gives scores.
 use bpo_annotate::{Annotator, Item as Asked};
-use bpo_sampler::Sampling;
 use bpo_store::Journal;
 
-use super::{
-    Item,
-    run::{Run, generate_config},
-    texts::Text,
-};
+use super::{Item, run::Run, texts::Text};
 use crate::{
     CausalForm, Drawn, Error, Observer, Sample, Stage, TrainPrompt,
     collect::{self, Streams},
@@ -33,7 +28,7 @@ impl Run<'_> {
         };
         let streams = Streams { seed: self.recipe.seed, step: stream, slots: self.recipe.samples_per_prompt as u64 };
         let prompts: Vec<&TrainPrompt> = texts.iter().map(|(_, text)| &text.prompt).collect();
-        let config = generate_config(&self.shared, &self.tokenizer, Sampling::default());
+        let config = self.shared.generate_config(&self.tokenizer, 1.0);
         let (base, tokenizer) = (&self.base, &self.tokenizer);
         let drawn: Vec<Drawn> = self.journal.once(step, "sampled", || {
             let model = generator.model(base)?;

@@ -4,7 +4,6 @@ use std::time::Instant;
 use bpo_annotate::Annotator;
 use bpo_data::{OutcomeRow, PromptOrder, ReferenceRow, Tokenizer};
 use bpo_model::{Adapter, Decoder};
-use bpo_sampler::{GenerateConfig, Sampling};
 use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
 use serde_json::{Map, Value, json};
 
@@ -15,11 +14,12 @@ use super::{
     texts::{Scale, Text, Texts, texts},
 };
 use crate::{
-    CausalEstimator, CausalForm, CausalRecipe, CurvePoint, Error, EvalPrompt, Evaluation, Evaluator, LearningRate,
-    Observer, Outcome, Recipe, Report, SamplePair, Stage, Trainable,
-    evaluate::{pack, win_rate, wins_by_score},
+    CausalEstimator, CausalForm, CausalRecipe, CollectionPhases, Error, EvalPrompt, LearningRate, Observer, Outcome,
+    Recipe, RefreshSchedule, Report, Stage, Trainable,
+    evaluate::pack,
     export::export,
-    state::State,
+    run::Evaluations,
+    state::{Resumed, State},
     step_metrics::{peak_rss_mib, rounded},
 };
 
@@ -55,7 +55,7 @@ pub fn causal(
 ) -> Result<Outcome, Error> {
     recipe.validate()?;
     let mut run = Run::open(recipe, inputs, dir, observer)?;
-    match run.complete(dir, observer) {
+    match run.complete(observer) {
         Err(Error::Interrupted) => {
             run.state.save(&mut run.checkpoints)?;
             Ok(Outcome::Interrupted(run.state.step))
@@ -107,8 +107,9 @@ impl<'a> Run<'a> {
         let Texts { train: mut texts, eval, notes } = texts(recipe, &tokenizer, context, &rows, references)?;
         notes.iter().for_each(|note| observer.note(note));
         let initial = start(recipe, &base, adapter)?;
-        let mut checkpoints = dir.checkpoints()?;
-        let (state, metrics) = resumed(&initial, &shared, &base, (dir, &mut checkpoints), observer)?;
+        let start = State::solo(initial.clone(), shared.adamw());
+        let Resumed { state, checkpoints, from } = start.resumed(dir, shared.adamw(), &base.device(), observer)?;
+        let metrics = dir.metrics(from)?;
         let mut journal = dir.journal()?;
         if recipe.causal_estimator == CausalEstimator::Dr {
             let all = texts.len();
@@ -148,16 +149,15 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// All that is left: the steps between two evaluations.
-    fn complete(&mut self, dir: &RunDir, observer: &mut dyn Observer) -> Result<Report, Error> {
-        let is_new = !self.journal.contains(0, "eval/start");
-        let before = self.evaluation(0, "eval/start", observer)?;
-        if !self.eval.is_empty() {
-            observer.evaluated(&CurvePoint::of(0, &before, &self.eval, None, self.recipe.seed), is_new);
-        }
+    /// All that is left: the steps, and the evaluations before, after and between them.
+    fn complete(&mut self, observer: &mut dyn Observer) -> Result<Report, Error> {
+        let before = self.evaluations().first(observer)?;
         while self.state.step < self.total {
             if observer.interrupted() {
                 return Err(Error::Interrupted);
+            }
+            if self.evaluations().are_due() {
+                self.evaluations().next(&before, observer)?;
             }
             let metrics = self.step(observer)?;
             self.metrics.append(&Value::Object(metrics.clone()))?;
@@ -166,13 +166,27 @@ impl<'a> Run<'a> {
                 self.state.save(&mut self.checkpoints)?;
             }
         }
-        let is_new = !self.journal.contains(self.total, "eval/end");
-        let after = self.evaluation(self.total, "eval/end", observer)?;
-        let report = self.finish(dir, before, after)?;
-        if !self.eval.is_empty() {
-            report.curve.last().into_iter().for_each(|point| observer.evaluated(point, is_new));
+        let (after, end) = self.evaluations().next(&before, observer)?;
+        let curve = self.evaluations().curve(&before, end, observer)?;
+        self.evaluations().record_contrast(&before, Vec::new())?;
+        let output = export(self.dir, "", &self.policy()?, &self.base, &self.base_name, &self.companions)?;
+        self.evaluations().report([&before, &after], curve, output)
+    }
+
+    fn evaluations(&mut self) -> Evaluations<'_> {
+        Evaluations {
+            recipe: &self.shared,
+            schedule: RefreshSchedule::new(CollectionPhases::Count(1), self.total),
+            dir: self.dir,
+            base: &self.base,
+            tokenizer: &self.tokenizer,
+            annotator: self.annotator.as_mut(),
+            journal: &mut self.journal,
+            prompts: &self.eval,
+            initial: &self.initial,
+            state: &self.state,
+            total: self.total,
         }
-        Ok(report)
     }
 
     /// One step up the estimated value: the next texts, with `dr` samples of their prompts, one update.
@@ -205,67 +219,6 @@ impl<'a> Run<'a> {
     pub(super) fn policy(&self) -> Result<Trainable, Error> {
         Ok(self.state.ensemble.policy()?.policy)
     }
-
-    fn evaluation(&mut self, step: u64, kind: &str, observer: &mut dyn Observer) -> Result<Evaluation, Error> {
-        let sampling = self.shared.sampling(self.recipe.eval_temperature);
-        let evaluator = Evaluator {
-            prompts: &self.eval,
-            tokenizer: &self.tokenizer,
-            generate: generate_config(&self.shared, &self.tokenizer, sampling),
-            seed: self.recipe.seed,
-        };
-        let policy = self.policy()?;
-        let (annotator, base, initial) = (&mut self.annotator, &self.base, &self.initial);
-        self.journal.once(step, kind, || {
-            let start = initial.model(base)?;
-            if kind == "eval/start" {
-                return evaluator.evaluate(&start, None, annotator, observer);
-            }
-            evaluator.evaluate(&policy.model(base)?, Some(&start), annotator, observer)
-        })
-    }
-
-    fn finish(&mut self, dir: &RunDir, before: Evaluation, after: Evaluation) -> Result<Report, Error> {
-        let policy = self.policy()?;
-        let output = export(dir, "", &policy, &self.base, &self.base_name, &self.companions)?;
-        let seed = self.recipe.seed;
-        let (old, new): (Vec<&str>, Vec<&str>) = (before.texts().collect(), after.texts().collect());
-        let prompts: Vec<&str> = self.eval.iter().map(|eval| eval.prompt.text.as_str()).collect();
-        let wins: Vec<Option<f64>> = match (&after.scores, &before.scores) {
-            (Some(ours), Some(theirs)) => wins_by_score(ours, theirs),
-            _ => self.journal.once(self.total, "eval/wins", || win_rate(&mut self.annotator, &prompts, &new, &old))?,
-        };
-        let curve = vec![
-            CurvePoint::of(0, &before, &self.eval, None, seed),
-            CurvePoint::of(self.total, &after, &self.eval, Some((&wins, &before)), seed),
-        ];
-        let samples = SamplePair::first(&prompts, &before, &after);
-        let report = Report::of(&self.state.counters, &self.annotator, self.eval.len(), curve, samples, output);
-        let value = serde_json::to_value(&report).map_err(|e| Error::Data(e.to_string()))?;
-        dir.mark_finished(&value)?;
-        Ok(report)
-    }
-}
-
-/// The state of the last checkpoint, or a fresh one, and the metrics up to it.
-fn resumed(
-    initial: &Trainable,
-    shared: &Recipe,
-    base: &Decoder,
-    (dir, checkpoints): (&RunDir, &mut Checkpoints),
-    observer: &mut dyn Observer,
-) -> Result<(State, MetricsLog), Error> {
-    let latest = checkpoints.latest()?;
-    for set in checkpoints.quarantined() {
-        let path = set.path.display();
-        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
-    }
-    let fresh = State::solo(initial.clone(), shared.adamw());
-    let state = match &latest {
-        Some(checkpoint) => fresh.restored(checkpoint, shared.adamw(), &base.device())?,
-        None => fresh,
-    };
-    Ok((state, dir.metrics(latest.map(|checkpoint| checkpoint.step))?))
 }
 
 /// Scores of the texts under the policy that wrote them: by the row where it says so, else under the start.
@@ -292,17 +245,6 @@ fn logging(
         }
     }
     Ok(scores)
-}
-
-pub(super) fn generate_config(shared: &Recipe, tokenizer: &Tokenizer, sampling: Sampling) -> GenerateConfig {
-    GenerateConfig {
-        max_new_tokens: shared.max_new_tokens,
-        min_new_tokens: shared.min_new_tokens,
-        batch_size: shared.per_device_eval_batch_size,
-        sampling,
-        eos_ids: tokenizer.eos_ids().to_vec(),
-        sampled_vocab: Some(tokenizer.vocab_size()),
-    }
 }
 
 fn describe(recipe: &CausalRecipe, texts: &[Text], scale: &Scale, initial: &Trainable, total: u64) -> String {

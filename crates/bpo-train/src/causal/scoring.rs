@@ -12,7 +12,7 @@ use crate::{
 
 impl CausalForm {
     /// Scores of every sequence of `layout`, without gradients.
-    pub(super) fn scores(self, model: &Decoder, layout: &Layout) -> Result<Vec<f32>, Error> {
+    pub(crate) fn scores(self, model: &Decoder, layout: &Layout) -> Result<Vec<f32>, Error> {
         match self {
             Self::Textbook => Ok(sequence_logps(model, layout)?.sums),
             Self::Official => {
@@ -24,7 +24,7 @@ impl CausalForm {
     }
 
     /// Runs the backward pass of a loss whose slopes dL/d(score) `slopes` gives for the scores of `layout`.
-    pub(super) fn backward(
+    pub(crate) fn backward(
         self,
         model: &Decoder,
         layout: &Layout,

@@ -5,7 +5,7 @@ use crate::{CausalRecipe, Error, EvalPrompt, Prepared, TrainPrompt, TrainRows, e
 
 /// A logged text as the run works on it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Text {
+pub(crate) struct Text {
     /// What it continues: BOS alone for a text without a prompt. The id is the row's index.
     pub prompt: TrainPrompt,
     /// Its tokens, EOS included.
@@ -28,7 +28,7 @@ impl Text {
 
 /// What a run trains and evaluates on.
 #[derive(Debug, Default)]
-pub(super) struct Texts {
+pub(crate) struct Texts {
     pub train: Vec<Text>,
     pub eval: Vec<EvalPrompt>,
     pub notes: Vec<String>,
@@ -36,7 +36,7 @@ pub(super) struct Texts {
 
 /// Splits off what is evaluated on, as [`prepare`] does, and tokenises the rest. Where no row has a prompt, the
 /// policy is evaluated on texts from BOS alone.
-pub(super) fn texts(
+pub(crate) fn texts(
     recipe: &CausalRecipe,
     tokenizer: &Tokenizer,
     context: usize,

@@ -5,7 +5,7 @@ use bpo_loss::Importance;
 use bpo_model::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::{LrScheduler, OneOrMany, Recipe};
+use super::{EvalStrategy, LrScheduler, OneOrMany, Recipe};
 use crate::Error;
 
 /// How the value of the policy is estimated.
@@ -133,6 +133,10 @@ pub struct CausalRecipe {
     pub per_device_eval_batch_size: usize,
     /// Temperature of evaluation; 0 is greedy.
     pub eval_temperature: f64,
+    /// When to evaluate between the start and the end: `no`, or `steps` (every `eval_steps`).
+    pub eval_strategy: EvalStrategy,
+    /// Steps between evaluations; 0 evaluates at the start and at the end only.
+    pub eval_steps: u64,
 }
 
 impl Default for CausalRecipe {
@@ -184,6 +188,8 @@ impl Default for CausalRecipe {
             eval_size: base.eval_size,
             per_device_eval_batch_size: base.per_device_eval_batch_size,
             eval_temperature: base.eval_temperature,
+            eval_strategy: base.eval_strategy,
+            eval_steps: base.eval_steps,
         }
     }
 }
@@ -198,6 +204,12 @@ impl CausalRecipe {
         self.importance().validate()?;
         if self.outcomes.is_empty() {
             return refuse("outcomes is missing: the texts to train on");
+        }
+        if self.eval_strategy == EvalStrategy::Phase {
+            return refuse(
+                "eval_strategy = \"phase\" needs phases of data collection, and a run on outcomes has none; give \"steps\" \
+                 with eval_steps",
+            );
         }
         if self.samples_per_prompt == 0 {
             return refuse("samples_per_prompt must be at least 1");
@@ -275,6 +287,8 @@ impl CausalRecipe {
             eval_size: self.eval_size,
             per_device_eval_batch_size: self.per_device_eval_batch_size,
             eval_temperature: self.eval_temperature,
+            eval_strategy: self.eval_strategy,
+            eval_steps: self.eval_steps,
             ..Recipe::default()
         }
     }
@@ -308,6 +322,8 @@ mod tests {
             (CausalRecipe { outcomes: String::new(), ..CausalRecipe::default() }, "outcomes"),
             (CausalRecipe { ratio_clip: Some([2.0, 1.0]), ..CausalRecipe::default() }, "ratio_clip"),
             (CausalRecipe { samples_per_prompt: 0, ..CausalRecipe::default() }, "samples_per_prompt"),
+            (CausalRecipe { eval_strategy: EvalStrategy::Phase, ..CausalRecipe::default() }, "eval_strategy"),
+            (CausalRecipe { eval_strategy: EvalStrategy::No, eval_steps: 5, ..CausalRecipe::default() }, "eval_steps"),
             (CausalRecipe { c_ipw: 0.5, ..CausalRecipe::default() }, "c_ipw"),
             (CausalRecipe { learning_rate: f64::NAN, ..CausalRecipe::default() }, "learning_rate"),
             (CausalRecipe { per_device_train_batch_size: 1, ..official.clone() }, "per_device_train_batch_size"),

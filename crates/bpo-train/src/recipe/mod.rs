@@ -11,14 +11,14 @@ pub use reward::{RewardRecipe, Tuning};
 pub use sft::SftRecipe;
 
 use bpo_annotate::{AnnotatorConfig, TieRule};
-use bpo_data::{BadLines, Limits, Truncation};
+use bpo_data::{BadLines, Limits, Tokenizer, Truncation};
 use bpo_loss::{FDivergence, LossType, Objective, Term};
 use bpo_model::{AdapterMerge, Dtype, LoraConfig};
-use bpo_sampler::{PairSelection, Sampling};
+use bpo_sampler::{GenerateConfig, PairSelection, Sampling};
 use bpo_service::SamplerConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamWConfig, Error, LearningRate, update::Criterion};
+use crate::{AdamWConfig, Error, LearningRate, RefreshSchedule, update::Criterion};
 
 /// Everything that decides a preference-optimisation run. Keys are TRL's where TRL has them; an
 /// unknown key is an error.
@@ -324,6 +324,18 @@ impl Recipe {
         Sampling { temperature, top_k: self.top_k, top_p: self.top_p, min_p: self.min_p }
     }
 
+    /// How completions are drawn at `temperature`.
+    pub(crate) fn generate_config(&self, tokenizer: &Tokenizer, temperature: f64) -> GenerateConfig {
+        GenerateConfig {
+            max_new_tokens: self.max_new_tokens,
+            min_new_tokens: self.min_new_tokens,
+            batch_size: self.per_device_eval_batch_size,
+            sampling: self.sampling(temperature),
+            eos_ids: tokenizer.eos_ids().to_vec(),
+            sampled_vocab: Some(tokenizer.vocab_size()),
+        }
+    }
+
     /// The adapters to start from, as written.
     pub fn adapters(&self) -> &[String] {
         self.adapter.as_ref().map_or(&[], OneOrMany::as_slice)
@@ -381,6 +393,17 @@ impl Recipe {
     /// The learning rate over `total` steps.
     pub fn rate(&self, total: u64) -> LearningRate {
         rate(self.learning_rate, self.lr_scheduler_type, self.warmup_ratio, total)
+    }
+
+    /// Whether the policy is evaluated after `step` of `total` steps, between the start and the end; `schedule` is that of
+    /// the run's phases.
+    pub fn evaluates_at(&self, step: u64, total: u64, schedule: &RefreshSchedule) -> bool {
+        let is_due = match self.eval_strategy {
+            EvalStrategy::No => false,
+            EvalStrategy::Steps => self.eval_steps > 0 && step.is_multiple_of(self.eval_steps),
+            EvalStrategy::Phase => schedule.due(step),
+        };
+        is_due && step > 0 && step < total
     }
 
     /// Prompt limits; `context` is the model's.

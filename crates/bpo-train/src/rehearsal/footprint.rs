@@ -2,6 +2,7 @@
 use bpo_model::DecoderConfig;
 use serde::Serialize;
 
+use super::{Body, Sizes};
 use crate::Recipe;
 
 /// Bytes of a run, part by part. Activations are those of f32; frozen matrices may be half of that.
@@ -14,7 +15,8 @@ pub struct Footprint {
     pub trained: u64,
     /// While sampling: the copy of the weights into which an adapter is folded.
     pub folded: u64,
-    /// While sampling: keys and values of the rows that are decoded together.
+    /// While sampling: keys and values of the rows that are decoded together. Of a reward model: a layer's activations of the
+    /// texts that are read together.
     pub cache: u64,
     /// While training: what the backward pass of a micro-batch keeps.
     pub activations: u64,
@@ -42,33 +44,65 @@ pub struct Load {
     pub weight_bytes: usize,
 }
 
+/// What else a run keeps, beside its model and what it trains of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Work {
+    /// Numbers that are trained, where that is neither a LoRA branch of every layer nor all of the model.
+    pub trained: Option<usize>,
+    /// Snapshots that differ from what is trained.
+    pub snapshots: usize,
+    /// Tokens of the largest micro-batch.
+    pub tokens: Option<usize>,
+    /// Tokens that are decoded together, or read together without gradients.
+    pub cached: Option<usize>,
+    /// A reward model: no head over the vocabulary.
+    pub scores: bool,
+    /// Numbers that are kept of the data.
+    pub features: usize,
+}
+
 impl Footprint {
     /// Of a run of `recipe` on a model of `parameters` numbers.
     pub fn of(recipe: &Recipe, config: &DecoderConfig, parameters: usize, load: Load) -> Self {
-        let layer = Layer::of(config);
-        let trained = match recipe.use_peft {
-            true => layer.lora(recipe.lora_r) * config.num_hidden_layers * recipe.ensemble_size,
-            false => parameters,
+        let Load { prompt, completion, weight_bytes } = load;
+        let work = Work {
+            // Behaviour and start; and the reference.
+            snapshots: 2 + usize::from(recipe.reference.is_tracked()),
+            tokens: Some((prompt + 2 * completion) * recipe.per_device_train_batch_size),
+            cached: Some(recipe.per_device_eval_batch_size * (prompt + completion)),
+            ..Work::default()
         };
-        // Values, gradients and two moments; behaviour, start and reference; what is being written.
-        let copies = 4 + 2 + usize::from(recipe.reference.is_tracked()) + 3;
-        let weights = parameters * load.weight_bytes;
-        let folds = recipe.use_peft && load.weight_bytes == F32;
-        let rows = recipe.per_device_eval_batch_size;
-        let pair = load.prompt + 2 * load.completion;
-        let tokens = pair * recipe.per_device_train_batch_size;
+        Self::of_work(recipe, Sizes { body: Body::Decoder(config), parameters, weight_bytes }, work)
+    }
+
+    /// Of a run with the keys that runs of all kinds share.
+    pub(super) fn of_work(recipe: &Recipe, sizes: Sizes<'_>, work: Work) -> Self {
+        let Sizes { body, parameters, weight_bytes } = sizes;
+        let (layer, layers, vocabulary) = (Layer::of(body), body.layers(), body.vocabulary());
+        let trained = match (work.trained, recipe.use_peft) {
+            (Some(trained), _) => trained,
+            (None, true) => layer.lora(recipe.lora_r) * layers * recipe.ensemble_size,
+            (None, false) => parameters,
+        };
+        // Values, gradients and two moments; what is being updated or written.
+        let copies = 4 + work.snapshots + 3;
+        let folds = recipe.use_peft && work.cached.is_some() && weight_bytes == F32;
+        let tokens = work.tokens.unwrap_or(0);
         let per_token = layer.kept(recipe);
         let activations = match recipe.gradient_checkpointing {
-            true => tokens * (config.hidden_size * config.num_hidden_layers + per_token) * F32,
-            false => tokens * per_token * config.num_hidden_layers * F32,
+            true => tokens * (layer.hidden * layers + per_token) * F32,
+            false => tokens * per_token * layers * F32,
         };
+        // A reward model reads; a language model keeps keys and values of what it has written.
+        let cached = work.cached.unwrap_or(0) * if work.scores { layer.kept(recipe) } else { layer.cached() * layers };
+        let head = if work.scores { 0 } else { HEAD_ROWS * vocabulary * HEAD_TENSORS * F32 };
         Self {
-            weights: weights as u64,
-            trained: (trained * copies * F32) as u64,
-            folded: if folds { (layer.linear() * config.num_hidden_layers * F32) as u64 } else { 0 },
-            cache: (rows * (load.prompt + load.completion) * layer.cached() * config.num_hidden_layers * F32) as u64,
+            weights: (parameters * weight_bytes) as u64,
+            trained: ((trained * copies + work.features) * F32) as u64,
+            folded: if folds { (layer.linear() * layers * F32) as u64 } else { 0 },
+            cache: (cached * F32) as u64,
             activations: activations as u64,
-            head: (HEAD_ROWS * config.vocab_size * HEAD_TENSORS * F32) as u64,
+            head: head as u64,
             per_token: (activations / tokens.max(1)) as u64,
         }
     }
@@ -77,6 +111,32 @@ impl Footprint {
     pub fn peak(&self) -> u64 {
         let (sampling, training) = (self.folded + self.cache, self.activations + self.head);
         PROGRAM + self.weights + self.trained + sampling.max(training)
+    }
+}
+
+impl Body<'_> {
+    fn layers(self) -> usize {
+        match self {
+            Self::Decoder(config) => config.num_hidden_layers,
+            Self::Encoder(config) => config.num_hidden_layers,
+        }
+    }
+
+    fn vocabulary(self) -> usize {
+        match self {
+            Self::Decoder(config) => config.vocab_size,
+            Self::Encoder(config) => config.vocab_size,
+        }
+    }
+
+    /// Numbers in the matrices of a new model of this shape.
+    pub fn parameters(self) -> usize {
+        let layer = Layer::of(self);
+        let embeddings = match self {
+            Self::Decoder(config) if !config.tie_word_embeddings => 2,
+            _ => 1,
+        };
+        layer.linear() * self.layers() + embeddings * self.vocabulary() * layer.hidden
     }
 }
 
@@ -90,13 +150,22 @@ struct Layer {
 }
 
 impl Layer {
-    fn of(config: &DecoderConfig) -> Self {
-        Self {
-            hidden: config.hidden_size,
-            feed_forward: config.intermediate_size,
-            queries: config.num_attention_heads * config.head_dim,
-            keys: config.num_key_value_heads * config.head_dim,
-            gated: config.gated,
+    fn of(body: Body<'_>) -> Self {
+        match body {
+            Body::Decoder(config) => Self {
+                hidden: config.hidden_size,
+                feed_forward: config.intermediate_size,
+                queries: config.num_attention_heads * config.head_dim,
+                keys: config.num_key_value_heads * config.head_dim,
+                gated: config.gated,
+            },
+            Body::Encoder(config) => Self {
+                hidden: config.hidden_size,
+                feed_forward: config.intermediate_size,
+                queries: config.hidden_size,
+                keys: config.hidden_size,
+                gated: false,
+            },
         }
     }
 

@@ -1,9 +1,14 @@
 //! A run's beginning without a run: everything that it would refuse is refused, nothing is written, nobody is asked.
+mod causal;
 mod footprint;
 mod pace;
+mod plan;
+mod reward;
+mod sft;
 
 pub use footprint::{Footprint, Load};
 pub use pace::Pace;
+pub use plan::{Body, Plan, Sizes, Trial};
 
 use std::time::Duration;
 

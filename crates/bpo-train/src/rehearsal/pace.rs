@@ -2,11 +2,11 @@
 use std::time::{Duration, Instant};
 
 use bpo_loss::Objective;
-use bpo_sampler::{Completion, GenerateConfig, Generation, Request, StreamKey};
+use bpo_sampler::{Completion, Generation, Request, StreamKey};
 
 use super::Rehearsal;
 use crate::{
-    Error, EvalStrategy, Recipe, Reference, RefreshSchedule, Sample, TrainPrompt, Trainable,
+    Error, Recipe, Reference, RefreshSchedule, Sample, TrainPrompt, Trainable,
     collect::Pair,
     token_logps,
     update::{Batch, Criterion, Losses},
@@ -16,8 +16,10 @@ use crate::{
 const REPEATED: u32 = 5;
 
 /// Seconds of the parts of a run, extrapolated from a part of its first step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pace {
+    /// What is done once before the first step, sampling excepted.
+    pub once: f64,
     /// Sampling a step's completions; 0 where the pairs are given.
     pub sample: f64,
     /// Scoring, backward and references of a step, all members.
@@ -39,7 +41,7 @@ pub struct Pace {
 impl Pace {
     /// Seconds of the whole run, judging excepted.
     pub fn total(&self) -> f64 {
-        self.steps as f64 * (self.sample + self.train) + self.evaluations as f64 * self.evaluate
+        self.once + self.steps as f64 * (self.sample + self.train) + self.evaluations as f64 * self.evaluate
     }
 
     pub(super) fn measured(of: &Rehearsal<'_>, budget: Duration) -> Result<Self, Error> {
@@ -57,6 +59,7 @@ impl Pace {
             of.ensemble.members.len() as f64 * trained.backward + f64::from(u8::from(!recorded)) * trained.forward;
         let eval = of.prompts.eval.len();
         Ok(Self {
+            once: 0.0,
             sample: sampled.seconds,
             train: passes * tokens as f64,
             evaluate: of.evaluation(&sampled, &trained, length),
@@ -71,12 +74,8 @@ impl Pace {
 
 /// Evaluations between the first step and the last.
 fn between(recipe: &Recipe, total: u64) -> u64 {
-    match recipe.eval_strategy {
-        EvalStrategy::No => 0,
-        EvalStrategy::Steps if recipe.eval_steps == 0 => 0,
-        EvalStrategy::Steps => total.saturating_sub(1) / recipe.eval_steps,
-        EvalStrategy::Phase => RefreshSchedule::new(recipe.collection_phases, total).phases().saturating_sub(1),
-    }
+    let schedule = RefreshSchedule::new(recipe.collection_phases, total);
+    (1..total).filter(|&step| recipe.evaluates_at(step, total, &schedule)).count() as u64
 }
 
 /// What sampling a step's completions gave.
@@ -113,7 +112,7 @@ impl Sampled {
 
 impl Rehearsal<'_> {
     /// Samples for about `budget`: seconds of all of it, the share that was done, the completions.
-    fn sampled(
+    pub(super) fn sampled(
         &self,
         prompts: &[&TrainPrompt],
         slots: u64,
@@ -125,7 +124,7 @@ impl Rehearsal<'_> {
             .iter()
             .map(|prompt| Request { prompt: &prompt.ids, samples: (0..slots).map(|slot| key(prompt, slot)).collect() })
             .collect();
-        let config = self.generate_config();
+        let config = self.recipe.generate_config(&self.tokenizer, self.recipe.temperature);
         let policy = self.policy()?;
         let draw = || -> Result<_, Error> {
             let started = Instant::now();
@@ -161,17 +160,6 @@ impl Rehearsal<'_> {
         let mut next = || completions.next().map_or_else(filler, |completion| sample(completion.tokens));
         let drawn = prompts.iter().map(|_| (0..slots).map(|_| next()).collect()).collect();
         Ok((seconds, share, drawn))
-    }
-
-    fn generate_config(&self) -> GenerateConfig {
-        GenerateConfig {
-            max_new_tokens: self.recipe.max_new_tokens,
-            min_new_tokens: self.recipe.min_new_tokens,
-            batch_size: self.recipe.per_device_eval_batch_size,
-            sampling: self.recipe.sampling(self.recipe.temperature),
-            eos_ids: self.tokenizer.eos_ids().to_vec(),
-            sampled_vocab: Some(self.tokenizer.vocab_size()),
-        }
     }
 
     /// Seconds per completion of held-out prompts, where training samples nothing.
@@ -251,7 +239,7 @@ impl Trained {
     }
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Error> {
+pub(super) fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Error> {
     let started = Instant::now();
     let done = work()?;
     Ok((done, started.elapsed()))
@@ -260,7 +248,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<(T, Duration), Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CollectionPhases;
+    use crate::{CollectionPhases, EvalStrategy};
 
     #[test]
     fn evaluations_between_first_and_last_are_those_of_a_run() {

@@ -3,27 +3,26 @@ mod evaluation;
 mod pairs;
 mod trained;
 
-use std::time::Instant;
-
-use bpo_data::{PreferenceRow, PromptOrder, Tokenizer};
+use bpo_data::{PreferenceRow, Tokenizer};
 use bpo_model::SequenceClassifier;
 use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
 
+use self::trained::Step;
 pub use self::{
     evaluation::{ReliabilityBin, RewardEvaluation},
     pairs::reward_ids,
 };
-use self::{
-    pairs::{Pair, split},
-    trained::{Features, Step, Trained},
+pub(crate) use self::{
+    pairs::{Pair, Reader, Split, split},
+    trained::{Features, Trained},
 };
 use crate::{
-    Error, Gradients, Observer, RewardRecipe, Stage, Trainable, Tuning,
+    Error, Gradients, Observer, Outcome, RewardRecipe, Stage, Trainable, Tuning,
     numerics::{Rows, not_finite},
     run::mixed,
     state::State,
-    step_metrics::peak_rss_mib,
+    steps::{Steps, TOKENS},
 };
 
 /// What the training of a reward model works on.
@@ -47,10 +46,8 @@ pub struct RewardInputs {
 /// What the training of a reward model came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewardReport {
-    /// Steps done; fewer than all when interrupted.
+    /// Steps done.
     pub steps: u64,
-    /// Whether the observer stopped it.
-    pub interrupted: bool,
     /// On the held-out pairs, where there are any.
     pub evaluation: Option<RewardEvaluation>,
     /// Where the model lies, inside the run directory.
@@ -68,62 +65,40 @@ pub fn reward(
     inputs: RewardInputs,
     dir: &RunDir,
     observer: &mut dyn Observer,
-) -> Result<RewardReport, Error> {
+) -> Result<Outcome<RewardReport>, Error> {
     recipe.validate()?;
     let shared = recipe.as_recipe();
     let RewardInputs { model, made, base_name, tokenizer, rows, eval_rows, companions } = inputs;
-    if recipe.gradient_checkpointing && model.reads_pairs() {
-        return Err(Error::Recipe("gradient_checkpointing has no effect on encoders".into()));
-    }
-    let model = model.with_gradient_checkpointing(recipe.gradient_checkpointing).with_pad_token(tokenizer.pad_id());
-    let split = split(recipe, &model, &tokenizer, rows, eval_rows)?;
+    let model = recipe.prepared(model, &tokenizer)?;
+    let split = split(recipe, Reader::of(&model), &tokenizer, rows, eval_rows)?;
     split.notes.iter().for_each(|note| observer.note(note));
     if !made.is_empty() {
         observer.note(&format!("a new head: {}", made.join(", ")));
     }
     let trained = Trained::new(recipe, model)?;
-    let total = shared.steps(split.train.len());
-    let mut checkpoints = dir.checkpoints()?;
-    let latest = checkpoints.latest()?;
-    for set in checkpoints.quarantined() {
-        observer.note(&format!("a damaged checkpoint (step {}) was set aside: {}", set.step, set.path.display()));
-    }
-    let start = State::solo(Trainable::Full(trained.initial()), shared.adamw());
-    let mut state = match &latest {
-        Some(checkpoint) => start.restored(checkpoint, shared.adamw(), &trained.model.device())?,
-        None => start,
-    };
-    let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
+    let start = (Trainable::Full(trained.initial()), &trained.model.device());
+    let mut steps = Steps::resumed(&shared, split.train.len(), start, dir, observer)?;
     let features = match recipe.tuning {
-        Tuning::Head if state.step < total => Features::of(&trained.model, &split.train, observer)?,
+        Tuning::Head if steps.are_left() => Features::of(&trained.model, &split.train, observer)?,
         _ => None,
     };
-    let (order, rate) = (PromptOrder::new(split.train.len(), recipe.seed), shared.rate(total));
-    while state.step < total {
-        if observer.interrupted() {
-            state.save(&mut checkpoints)?;
-            return Ok(RewardReport { steps: state.step, interrupted: true, evaluation: None, output: String::new() });
+    let is_done = steps.complete(observer, |state, batch, rate, observer| {
+        let pairs = (split.train.as_slice(), features.as_ref());
+        let mut said = step(recipe, &trained, pairs, batch, state, rate, (dir, observer))?.record();
+        // The head alone reads no text in its steps.
+        if features.is_none() {
+            let tokens = |&pair: &usize| split.train[pair].chosen.ids.len() + split.train[pair].rejected.ids.len();
+            said.insert(TOKENS.into(), json!(batch.iter().map(tokens).sum::<usize>()));
         }
-        let started = Instant::now();
-        let batch = order.at(state.step, shared.prompts_per_step());
-        let now = rate.at(state.step);
-        let step = step(recipe, &trained, &split.train, features.as_ref(), &batch, &mut state, now, (dir, observer))?;
-        let mut record = step.record();
-        record.insert("step".into(), json!(state.step));
-        record.insert("learning_rate".into(), json!(now));
-        record.insert("time/step".into(), json!(started.elapsed().as_secs_f64()));
-        if let Some(mebibytes) = peak_rss_mib() {
-            record.insert("memory/peak_rss_mib".into(), json!(mebibytes));
-        }
-        metrics.append(&Value::Object(record.clone()))?;
-        observer.step(state.step, total, &record);
-        if state.step.is_multiple_of(recipe.save_steps) || state.step == total {
-            state.save(&mut checkpoints)?;
-        }
+        Ok(said)
+    })?;
+    let (total, state) = (steps.total, &steps.state);
+    if !is_done {
+        return Ok(Outcome::Interrupted(state.step));
     }
     let parameters = state.ensemble.policy()?.policy.parameters().clone();
     let Some(scores) = trained.scores(&parameters, &split.held_out, observer)? else {
-        return Ok(RewardReport { steps: total, interrupted: true, evaluation: None, output: String::new() });
+        return Ok(Outcome::Interrupted(total));
     };
     let evaluation = RewardEvaluation::of(&scores[0], &scores[1], recipe.seed);
     let output = trained.export(dir, &parameters, &base_name, &companions)?;
@@ -136,15 +111,27 @@ pub fn reward(
     .into_iter()
     .collect();
     dir.mark_finished(&Value::Object(summary))?;
-    Ok(RewardReport { steps: total, interrupted: false, evaluation, output })
+    Ok(Outcome::Finished(Box::new(RewardReport { steps: total, evaluation, output })))
 }
 
-#[allow(clippy::too_many_arguments, reason = "all of a run")]
+impl RewardRecipe {
+    /// The model as this recipe trains it.
+    pub(crate) fn prepared(
+        &self,
+        model: SequenceClassifier,
+        tokenizer: &Tokenizer,
+    ) -> Result<SequenceClassifier, Error> {
+        if self.gradient_checkpointing && model.reads_pairs() {
+            return Err(Error::Recipe("gradient_checkpointing has no effect on encoders".into()));
+        }
+        Ok(model.with_gradient_checkpointing(self.gradient_checkpointing).with_pad_token(tokenizer.pad_id()))
+    }
+}
+
 fn step(
     recipe: &RewardRecipe,
     trained: &Trained,
-    pairs: &[Pair],
-    features: Option<&Features>,
+    (pairs, features): (&[Pair], Option<&Features>),
     batch: &[usize],
     state: &mut State,
     rate: f64,

@@ -9,7 +9,7 @@ use crate::{Error, RewardRecipe};
 
 /// A pair as token ids.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub line: usize,
     pub chosen: PairIds,
     pub rejected: PairIds,
@@ -28,8 +28,23 @@ impl Pair {
     }
 }
 
+/// How a model reads texts, known without its weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    /// Prompt and response as a pair, as encoders do.
+    pub pairs: bool,
+    /// Tokens, at most.
+    pub longest: usize,
+}
+
+impl Reader {
+    pub fn of(model: &SequenceClassifier) -> Self {
+        Self { pairs: model.reads_pairs(), longest: model.longest().unwrap_or(model.context()) }
+    }
+}
+
 /// Pairs to train on, pairs held out, and what is to be said about them.
-pub(super) struct Split {
+pub(crate) struct Split {
     pub train: Vec<Pair>,
     pub held_out: Vec<Pair>,
     pub notes: Vec<String>,
@@ -48,7 +63,17 @@ pub fn reward_ids(
     response: &str,
     longest: Option<usize>,
 ) -> Result<PairIds, Error> {
-    if model.reads_pairs() {
+    ids(model.reads_pairs(), tokenizer, prompt, response, longest)
+}
+
+fn ids(
+    reads_pairs: bool,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    response: &str,
+    longest: Option<usize>,
+) -> Result<PairIds, Error> {
+    if reads_pairs {
         return Ok(tokenizer.encode_pair(prompt, response, longest)?);
     }
     let chat = tokenizer.has_chat_template();
@@ -66,14 +91,14 @@ pub fn reward_ids(
 }
 
 /// Splits by prompt, so that no prompt is on both sides, and encodes.
-pub(super) fn split(
+pub(crate) fn split(
     recipe: &RewardRecipe,
-    model: &SequenceClassifier,
+    reader: Reader,
     tokenizer: &Tokenizer,
     rows: Vec<PreferenceRow>,
     eval_rows: Option<Vec<PreferenceRow>>,
 ) -> Result<Split, Error> {
-    let longest = recipe.max_length.min(model.longest().unwrap_or(model.context()));
+    let reader = Reader { longest: recipe.max_length.min(reader.longest), ..reader };
     let given = eval_rows.is_some();
     let (held, kept): (Vec<PreferenceRow>, Vec<PreferenceRow>) = match eval_rows {
         Some(eval) => {
@@ -84,7 +109,7 @@ pub(super) fn split(
     };
     let mut counts = Counts::default();
     let mut encode = |rows: Vec<PreferenceRow>| -> Result<Vec<Pair>, Error> {
-        let pairs = rows.into_iter().map(|row| encoded(model, tokenizer, row, longest, &mut counts));
+        let pairs = rows.into_iter().map(|row| encoded(reader, tokenizer, row, &mut counts));
         Ok(pairs.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
     };
     let (train, held_out) = (encode(kept)?, encode(held)?);
@@ -119,20 +144,19 @@ impl Counts {
 }
 
 fn encoded(
-    model: &SequenceClassifier,
+    reader: Reader,
     tokenizer: &Tokenizer,
     row: PreferenceRow,
-    longest: usize,
     counts: &mut Counts,
 ) -> Result<Option<Pair>, Error> {
     let prompt = row.prompt.text();
-    let side = |response: &str| reward_ids(model, tokenizer, &prompt, response, Some(longest));
+    let side = |response: &str| ids(reader.pairs, tokenizer, &prompt, response, Some(reader.longest));
     let (chosen, rejected) = (side(&row.chosen)?, side(&row.rejected)?);
     if chosen == rejected || chosen.ids.is_empty() || rejected.ids.is_empty() {
         counts.alike += 1;
         return Ok(None);
     }
     let pair = Pair { line: row.line, chosen, rejected, margin: row.margin.unwrap_or(0.0) as f32 };
-    counts.cut += usize::from(pair.length() >= longest);
+    counts.cut += usize::from(pair.length() >= reader.longest);
     Ok(Some(pair))
 }

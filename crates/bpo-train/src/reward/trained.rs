@@ -9,11 +9,8 @@ use serde_json::{Map, Value, json};
 use super::pairs::Pair;
 use crate::{Error, Observer, RewardRecipe, Stage, Tuning, score::host};
 
-/// Tokens scored at once without gradients.
-const TOKENS: usize = 8192;
-
 /// A reward model with what of it is trained.
-pub(super) struct Trained {
+pub(crate) struct Trained {
     pub model: SequenceClassifier,
     tuning: Tuning,
     /// Of LoRA, with the values it began with.
@@ -23,7 +20,7 @@ pub(super) struct Trained {
 
 /// Sums over the pairs of a step, each divided by their number.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Step {
+pub(crate) struct Step {
     pub loss: f64,
     pub grad_norm: f64,
     chosen: f64,
@@ -53,12 +50,15 @@ impl Step {
 }
 
 /// What the head reads of every pair of a body that stays as it is, `[pairs][chosen, rejected][hidden]`.
-pub(super) struct Features(Vec<[Vec<f32>; 2]>);
+pub(crate) struct Features(Vec<[Vec<f32>; 2]>);
 
 /// Leaves, their gradients and what was computed on the way.
 type Gradient = (Parameters, Backward, Step);
 
 impl Trained {
+    /// Tokens scored at once without gradients.
+    pub const TOKENS: usize = 8192;
+
     pub fn new(recipe: &RewardRecipe, model: SequenceClassifier) -> Result<Self, Error> {
         let adapter = match recipe.tuning {
             Tuning::Lora => Some(model.new_adapter(recipe.as_recipe().lora(), recipe.seed)?),
@@ -219,7 +219,7 @@ fn typed(row: &PairIds) -> (&[u32], &[u32]) {
     (&row.ids, &row.types)
 }
 
-/// Both sides of all pairs, short ones first, in batches of [`TOKENS`]; `false` when the observer asked to stop.
+/// Both sides of all pairs, short ones first, in batches of [`Trained::TOKENS`]; `false` when the observer asked to stop.
 fn in_batches(
     pairs: &[Pair],
     observer: &mut dyn Observer,
@@ -235,7 +235,7 @@ fn in_batches(
             observer.end();
             return Ok(false);
         }
-        let fits = |end: &usize| (end - start) * row(&places[end - 1]).ids.len() <= TOKENS;
+        let fits = |end: &usize| (end - start) * row(&places[end - 1]).ids.len() <= Trained::TOKENS;
         let end =
             (start + 1..=places.len()).take_while(|end| *end == start + 1 || fits(end)).last().unwrap_or(start + 1);
         let rows: Vec<_> = places[start..end].iter().map(row).map(typed).collect();

@@ -3,7 +3,7 @@ use bpo_annotate::Verdict;
 use bpo_data::Group;
 use serde::{Deserialize, Serialize};
 
-use super::Run;
+use super::{Run, evaluations::Evaluations};
 use crate::{
     Drawn, Error, Evaluation,
     collect::{SAMPLED, recorded_choices},
@@ -35,13 +35,14 @@ struct JudgedPair {
 }
 
 /// A judged pair as it was recorded.
-struct Recorded {
+pub(crate) struct Recorded {
     step: u64,
     /// Place among the step's prompts.
     place: usize,
-    /// Which two of the completions.
-    pair: [usize; 2],
-    drawn: Drawn,
+    /// Of the prompt.
+    prompt: Vec<u32>,
+    /// Of both completions.
+    tokens: [Vec<u32>; 2],
 }
 
 /// A prompt with completions that are to be scored.
@@ -50,34 +51,46 @@ struct Shown<'a> {
     completions: Vec<&'a [u32]>,
 }
 
-impl Run<'_> {
-    /// Records it, once all steps are done.
-    pub(super) fn record_contrast(&mut self, before: &Evaluation) -> Result<(), Error> {
+impl Evaluations<'_> {
+    /// Records it, once all steps are done; `pairs` are judged pairs of training, where there are such.
+    pub fn record_contrast(&mut self, before: &Evaluation, pairs: Vec<Recorded>) -> Result<(), Error> {
         if self.journal.contains(self.total, CONTRAST) {
             return Ok(());
         }
-        let pairs = self.first_pairs()?;
-        let held_out = self.eval.iter().zip(&before.responses).take(SHOWN[0]).map(|(eval, drawn)| Shown {
+        let held_out = self.prompts.iter().zip(&before.responses).take(SHOWN[0]).map(|(eval, drawn)| Shown {
             prompt: &eval.prompt.ids,
             completions: drawn.samples.iter().take(1).map(|sample| sample.tokens.as_slice()).collect(),
         });
-        let judged = pairs.iter().filter_map(|Recorded { pair, drawn, .. }| {
-            let prompt = self.prompts.iter().find(|prompt| prompt.id == drawn.prompt)?;
-            Some(Shown {
-                prompt: &prompt.ids,
-                completions: pair.iter().map(|place| drawn.samples[*place].tokens.as_slice()).collect(),
-            })
+        let judged = pairs.iter().map(|Recorded { prompt, tokens, .. }| Shown {
+            prompt,
+            completions: tokens.iter().map(Vec::as_slice).collect(),
         });
         let mut logps = self.trained_logps(&held_out.chain(judged).collect::<Vec<_>>())?.into_iter();
-        let held_out = logps.by_ref().take(self.eval.len().min(SHOWN[0])).flatten().collect();
+        let held_out = logps.by_ref().take(self.prompts.len().min(SHOWN[0])).flatten().collect();
         let scored = pairs.iter().zip(logps);
         let pairs = scored.map(|(of, logps)| JudgedPair { step: of.step, place: of.place, logps }).collect();
         let contrast = Contrast { held_out, pairs };
         self.journal.once(self.total, CONTRAST, || Ok::<_, Error>(contrast)).map(drop)
     }
 
+    /// The log-probs of all tokens, `[shown][completions][tokens]`.
+    fn trained_logps(&self, shown: &[Shown<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
+        let policy = self.state.ensemble.policy()?.policy.model(self.base)?;
+        let (pad, batch) = (self.tokenizer.pad_id().unwrap_or(0), self.recipe.per_device_eval_batch_size);
+        let mut all = Vec::with_capacity(shown.len());
+        for shown in shown.chunks(batch) {
+            let groups: Vec<Group<'_>> =
+                shown.iter().map(|one| Group { prompt: one.prompt, completions: one.completions.clone() }).collect();
+            let mut logps = token_logps(&policy, &pack(&policy, &groups, pad)?)?.into_iter();
+            all.extend(shown.iter().map(|one| logps.by_ref().take(one.completions.len()).collect::<Vec<_>>()));
+        }
+        Ok(all)
+    }
+}
+
+impl Run<'_> {
     /// The first pair with a preference of each phase.
-    fn first_pairs(&mut self) -> Result<Vec<Recorded>, Error> {
+    pub(super) fn first_pairs(&mut self) -> Result<Vec<Recorded>, Error> {
         let together = self.schedule.phases().div_ceil(SHOWN[1] as u64).max(1);
         let (mut pairs, mut last) = (Vec::new(), None);
         for step in 0..self.total {
@@ -88,30 +101,17 @@ impl Run<'_> {
             let Some(choices) = recorded_choices(&mut self.journal, step)? else { continue };
             let Some(recorded) = self.journal.get(step, SAMPLED)? else { continue };
             let drawn: Vec<Drawn> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
-            let found = drawn.into_iter().zip(&choices).enumerate().find(|(_, (drawn, choice))| {
+            let found = drawn.iter().zip(&choices).enumerate().find_map(|(place, (drawn, choice))| {
                 let is_decided = matches!(choice.verdict, Verdict::First | Verdict::Second);
-                let is_known = self.prompts.iter().any(|prompt| prompt.id == drawn.prompt);
-                is_decided && is_known && choice.pair.iter().all(|place| *place < drawn.samples.len())
+                let prompt = self.prompts.iter().find(|prompt| is_decided && prompt.id == drawn.prompt)?;
+                let tokens = |of: usize| Some(drawn.samples.get(choice.pair[of])?.tokens.clone());
+                Some(Recorded { step, place, prompt: prompt.ids.clone(), tokens: [tokens(0)?, tokens(1)?] })
             });
-            if let Some((place, (drawn, choice))) = found {
-                pairs.push(Recorded { step, place, pair: choice.pair, drawn });
+            if let Some(pair) = found {
+                pairs.push(pair);
                 last = Some(group);
             }
         }
         Ok(pairs)
-    }
-
-    /// The log-probs of all tokens, `[shown][completions][tokens]`.
-    fn trained_logps(&self, shown: &[Shown<'_>]) -> Result<Vec<Vec<Vec<f32>>>, Error> {
-        let policy = self.state.ensemble.policy()?.policy.model(&self.base)?;
-        let (pad, batch) = (self.tokenizer.pad_id().unwrap_or(0), self.recipe.per_device_eval_batch_size);
-        let mut all = Vec::with_capacity(shown.len());
-        for shown in shown.chunks(batch) {
-            let groups: Vec<Group<'_>> =
-                shown.iter().map(|one| Group { prompt: one.prompt, completions: one.completions.clone() }).collect();
-            let mut logps = token_logps(&policy, &pack(&policy, &groups, pad)?)?.into_iter();
-            all.extend(shown.iter().map(|one| logps.by_ref().take(one.completions.len()).collect::<Vec<_>>()));
-        }
-        Ok(all)
     }
 }

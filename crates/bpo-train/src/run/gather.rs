@@ -43,7 +43,8 @@ impl Run<'_> {
             return Ok(prompts.iter().map(|prompt| Drawn { prompt: prompt.id, samples: Vec::new() }).collect());
         }
         let slots = if recipe.pairs.is_some() { 0 } else { recipe.samples_per_prompt as u64 };
-        let (greedy, config) = (self.generate_config(0.0), self.generate_config(recipe.temperature));
+        let [greedy, config] =
+            [0.0, recipe.temperature].map(|temperature| recipe.generate_config(&self.tokenizer, temperature));
         let (snapshot, base, tokenizer) = (&self.state.behaviour, &self.base, &self.tokenizer);
         let (behaviour, base_name, remote) = (&snapshot.policy, &self.base_name, &mut self.remote);
         let (dir, streams) = (self.dir, |slots| Streams { seed: recipe.seed, step, slots });

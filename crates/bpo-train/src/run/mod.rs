@@ -1,6 +1,7 @@
 //! Online preference optimisation. Read [`Run::step`] first: it is the paper's Algorithm 1.
 mod contrast;
 mod ending;
+mod evaluations;
 mod gather;
 
 use std::time::Instant;
@@ -21,10 +22,12 @@ use crate::{
     prospect,
     remote::Remote,
     replay::Replay,
-    state::{Snapshot, State},
+    state::{Resumed, Snapshot, State},
     step_metrics::{Clock, Trained, describe_collection, peak_rss_mib},
     update::{Batch, Criterion, Losses},
 };
+
+pub(crate) use evaluations::Evaluations;
 
 /// What a run works on, read and ready.
 pub struct Inputs {
@@ -48,11 +51,11 @@ pub struct Inputs {
     pub companions: Vec<(String, Vec<u8>)>,
 }
 
-/// How a run ended.
+/// How a run ended; `R` is what it came to.
 #[derive(Debug)]
-pub enum Outcome {
-    /// All steps are done; the trained policy is in the run directory.
-    Finished(Box<Report>),
+pub enum Outcome<R = Report> {
+    /// All steps are done; the result is in the run directory.
+    Finished(Box<R>),
     /// Stopped by the observer after this many steps; the same command goes on.
     Interrupted(u64),
 }
@@ -119,18 +122,9 @@ impl<'a> Run<'a> {
         notes.iter().for_each(|note| observer.note(note));
         let total = recipe.steps(prompts.len());
         let schedule = RefreshSchedule::new(recipe.collection_phases, total);
-        let mut checkpoints = dir.checkpoints()?;
-        let latest = checkpoints.latest()?;
-        for set in checkpoints.quarantined() {
-            let path = set.path.display();
-            observer.note(&format!("a damaged checkpoint (step {}) was set aside: {path}", set.step));
-        }
         let start = State::new(members(recipe, &base, adapters)?, recipe.reference.is_tracked())?;
         let initial = start.behaviour.policy.clone();
-        let state = match &latest {
-            Some(checkpoint) => start.restored(checkpoint, recipe.adamw(), &base.device())?,
-            None => start,
-        };
+        let Resumed { state, checkpoints, from } = start.resumed(dir, recipe.adamw(), &base.device(), observer)?;
         let mut journal = dir.journal()?;
         collect::check_reach(&journal, state.step, dir.path(), recipe.records_steps())?;
         if state.step > 0 || !journal.is_empty() {
@@ -143,7 +137,7 @@ impl<'a> Run<'a> {
         prospect::describe(recipe, &schedule, total, trainable, slope).iter().for_each(|line| observer.note(line));
         let replay = Replay::restored(recipe.regenerate_fraction, &schedule, &mut journal, state.step)?;
         let quota = collect::restored_quota(&mut journal, state.step)?;
-        let metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
+        let metrics = dir.metrics(from)?;
         Ok(Self {
             criterion,
             rate: recipe.rate(total),
@@ -172,13 +166,13 @@ impl<'a> Run<'a> {
 
     /// All that is left: the steps between two evaluations.
     fn complete(&mut self, observer: &mut dyn Observer) -> Result<Report, Error> {
-        let before = self.first_evaluation(observer)?;
+        let before = self.evaluations().first(observer)?;
         while self.state.step < self.total {
             if observer.interrupted() {
                 return Err(Error::Interrupted);
             }
-            if self.is_evaluated(self.state.step) {
-                self.next_evaluation(&before, observer)?;
+            if self.evaluations().are_due() {
+                self.evaluations().next(&before, observer)?;
             }
             let metrics = self.whole_step(observer)?;
             self.metrics.append(&Value::Object(metrics.clone()))?;
@@ -187,7 +181,7 @@ impl<'a> Run<'a> {
                 self.state.save(&mut self.checkpoints)?;
             }
         }
-        let end = self.next_evaluation(&before, observer)?;
+        let end = self.evaluations().next(&before, observer)?;
         self.finish(before, end, observer)
     }
 

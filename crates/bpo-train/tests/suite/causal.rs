@@ -52,6 +52,7 @@ fn recipe() -> CausalRecipe {
         self_normalised: true,
         save_steps: 3,
         eval_size: 4,
+        eval_steps: 3,
         ..CausalRecipe::default()
     }
 }

@@ -6,7 +6,7 @@ use std::{
 
 use bpo_model::{Dtype, SequenceClassifier, WeightDtype, write_model};
 use bpo_store::RunDir;
-use bpo_train::{RewardInputs, RewardRecipe, RewardReport, Silent, TrainRows, Tuning, reward};
+use bpo_train::{Outcome, RewardInputs, RewardRecipe, RewardReport, Silent, TrainRows, Tuning, reward};
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -45,7 +45,14 @@ fn recipe(tuning: Tuning) -> RewardRecipe {
 const TUNINGS: [Tuning; 3] = [Tuning::Head, Tuning::Lora, Tuning::Full];
 
 fn run(recipe: &RewardRecipe, dir: &Path) -> RewardReport {
-    reward(recipe, inputs(), &RunDir::open(dir).unwrap(), &mut Silent).unwrap()
+    finished(reward(recipe, inputs(), &RunDir::open(dir).unwrap(), &mut Silent).unwrap())
+}
+
+fn finished(outcome: Outcome<RewardReport>) -> RewardReport {
+    match outcome {
+        Outcome::Finished(report) => *report,
+        Outcome::Interrupted(step) => panic!("interrupted after step {step}"),
+    }
 }
 
 fn metrics(dir: &Path) -> Vec<Value> {
@@ -89,8 +96,9 @@ fn a_run_that_is_stopped_anywhere_ends_in_the_same_bytes() {
                 let open = RunDir::open(dir.path()).unwrap();
                 reward(&recipe, inputs(), &open, &mut Until::after(steps, panics)).unwrap()
             }));
-            assert!(cut.map_or(panics, |report| report.interrupted && report.steps == steps), "{tuning:?}, {steps}");
-            assert!(!run(&recipe, dir.path()).interrupted);
+            let is_cut = |end| matches!(end, Outcome::Interrupted(at) if at == steps);
+            assert!(cut.map_or(panics, is_cut), "{tuning:?}, {steps}");
+            run(&recipe, dir.path());
             assert_eq!(weights(dir.path()), weights(whole.path()), "{tuning:?}, cut after {steps}");
             assert_eq!(metrics(dir.path()).len(), 9);
         }
@@ -104,7 +112,7 @@ fn a_margin_asks_for_a_larger_distance() {
         let mut inputs = inputs();
         inputs.rows.iter_mut().for_each(|row| row.margin = margin);
         let done = reward(&recipe(Tuning::Full), inputs, &RunDir::open(dir.path()).unwrap(), &mut Silent).unwrap();
-        done.evaluation.unwrap().margin
+        finished(done).evaluation.unwrap().margin
     };
     let [with, without] = [Some(5.0), None].map(trained);
     assert!(with > without, "{with}, {without}");
