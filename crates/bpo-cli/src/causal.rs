@@ -94,9 +94,8 @@ pub fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Fa
 pub fn inputs(recipe: &CausalRecipe, device: &Device, progress: &Progress) -> Result<CausalInputs, Failure> {
     // Cheap things first: what is wrong with them should not cost the loading of a model.
     let annotator = annotator::build(&recipe.annotator, device)?;
-    let rows =
-        data::source(&recipe.outcomes, "(embedded outcomes)", embedded::OUTCOMES).with_bad_lines(recipe.bad_lines);
-    let rows = data::told(rows.outcomes()?, progress);
+    let built_in = ("(embedded outcomes)", embedded::OUTCOMES);
+    let rows = data::rows(&recipe.outcomes, built_in, recipe.bad_lines, progress)?;
     let references = data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?;
     let source: ModelSource = recipe.model.parse().unwrap_or(ModelSource::Embedded);
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);

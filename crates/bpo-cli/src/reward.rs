@@ -1,7 +1,6 @@
 //! `bpo reward`: reward models, from preference pairs.
 use std::path::{Path, PathBuf};
 
-use bpo_data::{PreferenceRow, RowReader};
 use bpo_model::SequenceClassifier;
 use bpo_train::{RewardEvaluation, RewardInputs, RewardRecipe};
 use burn::tensor::Device;
@@ -126,10 +125,9 @@ fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result
             "model: the embedded story model is no directory; give one of an encoder or a decoder",
         ));
     }
-    let source = data::source(&recipe.pairs, "(embedded pairs)", embedded::PAIRS);
-    let rows = kept(source, recipe, progress)?;
-    let held_out = recipe.eval_pairs.as_deref().map(|path| RowReader::file(Path::new(path)));
-    let eval_rows = held_out.map(|source| kept(source, recipe, progress)).transpose()?;
+    let read = |path: &str| data::rows(path, ("(embedded pairs)", embedded::PAIRS), recipe.bad_lines, progress);
+    let rows = read(&recipe.pairs)?;
+    let eval_rows = recipe.eval_pairs.as_deref().map(read).transpose()?;
     let dir = Path::new(&recipe.model);
     check_dir(dir)?;
     let (model, made) = SequenceClassifier::to_be_trained(dir, device, recipe.dtype, recipe.seed)?;
@@ -138,13 +136,4 @@ fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result
     let tokenizer = source.load_fitting_tokenizer(own_tokenizer, model.vocab_size(), model.raw_config())?;
     let companions = companions(&source, own_tokenizer)?;
     Ok(RewardInputs { model, made, base_name: source.base_name(), tokenizer, rows, eval_rows, companions })
-}
-
-/// The pairs, once it has been said how many are none.
-fn kept(source: RowReader<'_>, recipe: &RewardRecipe, progress: &Progress) -> Result<Vec<PreferenceRow>, Failure> {
-    let pairs = source.with_bad_lines(recipe.bad_lines).preferences()?;
-    for (reason, count) in &pairs.skipped {
-        progress.say(&format!("note: {count} pairs left out: {reason}"));
-    }
-    Ok(data::told(pairs, progress))
 }

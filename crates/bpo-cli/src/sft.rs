@@ -1,7 +1,6 @@
 //! `bpo sft`: supervised fine-tuning, of a model or from random weights.
 use std::path::Path;
 
-use bpo_data::RowReader;
 use bpo_model::{Decoder, DecoderConfig};
 use bpo_train::{SftInputs, SftRecipe};
 use burn::tensor::Device;
@@ -88,7 +87,7 @@ pub fn identity(recipe: &SftRecipe, globals: &Globals) -> Result<Identity, Failu
 pub fn inputs(recipe: &SftRecipe, device: &Device, progress: &Progress) -> Result<SftInputs, Failure> {
     let rows = match recipe.data.as_str() {
         embedded::NAME => return Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
-        path => data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress),
+        path => data::rows(path, ("", &[]), recipe.bad_lines, progress)?,
     };
     let own_tokenizer = recipe.tokenizer.as_deref().map(Path::new);
     if let Some(path) = &recipe.model_config {

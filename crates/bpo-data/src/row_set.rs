@@ -79,6 +79,12 @@ impl<T> From<Vec<T>> for Rows<T> {
     }
 }
 
+impl<T> FromIterator<T> for Rows<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(rows: I) -> Self {
+        Vec::from_iter(rows).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,9 +1,10 @@
 //! Supervised fine-tuning: the policy a preference run starts from.
 use std::time::Instant;
 
-use bpo_data::{Counts, Group, PromptOrder, TextRow, Tokenizer, fit_pair};
+use bpo_data::{Counts, Group, PromptOrder, Rows as RowsOf, TextRow, Tokenizer, fit_pair};
 use bpo_model::{Adapter, Decoder};
-use bpo_store::RunDir;
+use bpo_store::{RowFile, RunDir};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     evaluate::pack,
     export::export,
     numerics::{Rows, not_finite},
+    rows_at_work::worked,
     run::mixed,
     state::State,
     step_metrics::peak_rss_mib,
@@ -25,7 +27,7 @@ pub struct SftInputs {
     /// Text ↔ ids.
     pub tokenizer: Tokenizer,
     /// Texts.
-    pub rows: Vec<TextRow>,
+    pub rows: RowsOf<TextRow>,
     /// Tokenizer files written beside the model.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -44,6 +46,7 @@ pub struct SftReport {
 }
 
 /// A row as ids: what is read without loss, and what is learnt.
+#[derive(Debug, Serialize, Deserialize)]
 struct Example {
     context: Vec<u32>,
     target: Vec<u32>,
@@ -64,7 +67,8 @@ pub fn sft(
     let shared = recipe.as_recipe();
     let SftInputs { base, base_name, tokenizer, rows, companions } = inputs;
     let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
-    let examples = examples(recipe, &tokenizer, base.config().max_position_embeddings, rows, observer)?;
+    let context = base.config().max_position_embeddings;
+    let examples = examples(recipe, &tokenizer, context, &rows, dir.rows(), observer)?;
     let initial = if recipe.use_peft {
         Trainable::Lora(Adapter::new(&base, shared.lora(), recipe.seed)?)
     } else {
@@ -95,7 +99,7 @@ pub fn sft(
         }
         let started = Instant::now();
         let order = order.at(state.step, shared.prompts_per_step());
-        let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
+        let batch: Vec<Example> = order.iter().map(|&index| examples.get(index)).collect::<Result<_, _>>()?;
         let now = rate.at(state.step);
         let (loss, grad_norm) = step(&shared, &base, &tokenizer, &mut state, (&order, &batch), now, (dir, observer))?;
         let mut record = Map::new();
@@ -124,7 +128,7 @@ fn step(
     base: &Decoder,
     tokenizer: &Tokenizer,
     state: &mut State,
-    (order, batch): (&[usize], &[&Example]),
+    (order, batch): (&[usize], &[Example]),
     rate: f64,
     (dir, observer): (&RunDir, &mut dyn Observer),
 ) -> Result<(f64, f64), Error> {
@@ -155,54 +159,46 @@ fn step(
 }
 
 /// A batch by the places of its rows in the data that are left.
-fn rows(order: &[usize], batch: &[&Example]) -> Rows {
-    let row = |(&row, example): (&usize, &&Example)| {
+fn rows(order: &[usize], batch: &[Example]) -> Rows {
+    let row = |(&row, example): (&usize, &Example)| {
         (row, json!({"row": row, "context": example.context, "target": example.target}))
     };
     order.iter().zip(batch).map(row).collect()
 }
 
+/// Puts the rows that are left into `examples`, which is empty.
 fn examples(
     recipe: &SftRecipe,
     tokenizer: &Tokenizer,
     context: usize,
-    rows: Vec<TextRow>,
+    rows: &RowsOf<TextRow>,
+    mut examples: RowFile<Example>,
     observer: &mut dyn Observer,
-) -> Result<Vec<Example>, Error> {
+) -> Result<RowFile<Example>, Error> {
     let limits = bpo_data::Limits {
         max_prompt_length: None,
         max_length: Some(recipe.max_length.min(context)),
         truncation: recipe.truncation,
     };
     let mut counts = Counts::default();
-    let mut examples = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (prompt, learn_all) = match &row.prompt {
-            Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
-            None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
-        };
-        let completion = tokenizer.encode_completion(&row.completion, true)?;
-        let (mut context, mut target) = if prompt.is_empty() {
-            let mut tokens = completion;
-            if tokens.len() < 2 {
+    let work = |row: &TextRow| ids(recipe, tokenizer, row);
+    worked(
+        rows,
+        observer,
+        |row| Ok(Some(row)),
+        work,
+        |_, ids| {
+            let Some((context, target)) = ids? else {
                 counts.record(bpo_data::DropReason::CompletionEmpty);
-                continue;
+                return Ok(());
+            };
+            let has_bos = tokenizer.bos_id().is_some_and(|bos| context.first() == Some(&bos));
+            if let Some((context, target)) = counts.keep(fit_pair(context, target, &limits, has_bos)?) {
+                examples.push(&Example { context, target })?;
             }
-            let rest = tokens.split_off(1);
-            (tokens, rest)
-        } else {
-            (prompt, completion)
-        };
-        if learn_all && context.len() > 1 {
-            let mut rest = context.split_off(1);
-            rest.append(&mut target);
-            target = rest;
-        }
-        let has_bos = tokenizer.bos_id().is_some_and(|bos| context.first() == Some(&bos));
-        if let Some((context, target)) = counts.keep(fit_pair(context, target, &limits, has_bos)?) {
-            examples.push(Example { context, target });
-        }
-    }
+            Ok(())
+        },
+    )?;
     if examples.is_empty() {
         return Err(Error::Data(format!("no row is left to train on: {counts}")));
     }
@@ -210,6 +206,35 @@ fn examples(
         observer.note(&format!("rows: {counts}"));
     }
     Ok(examples)
+}
+
+/// What of a row is read without loss, and what is learnt; `None` where nothing is.
+fn ids(
+    recipe: &SftRecipe,
+    tokenizer: &Tokenizer,
+    row: &TextRow,
+) -> Result<Option<(Vec<u32>, Vec<u32>)>, bpo_data::Error> {
+    let (prompt, learn_all) = match &row.prompt {
+        Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
+        None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
+    };
+    let completion = tokenizer.encode_completion(&row.completion, true)?;
+    let (mut context, mut target) = if prompt.is_empty() {
+        let mut tokens = completion;
+        if tokens.len() < 2 {
+            return Ok(None);
+        }
+        let rest = tokens.split_off(1);
+        (tokens, rest)
+    } else {
+        (prompt, completion)
+    };
+    if learn_all && context.len() > 1 {
+        let mut rest = context.split_off(1);
+        rest.append(&mut target);
+        target = rest;
+    }
+    Ok(Some((context, target)))
 }
 
 /// From the metrics, which know the steps before an interruption too.

@@ -5,7 +5,7 @@ mod trained;
 
 use std::time::Instant;
 
-use bpo_data::{PreferenceRow, PromptOrder, Tokenizer};
+use bpo_data::{PreferenceRow, PromptOrder, Rows as RowsOf, Tokenizer};
 use bpo_model::SequenceClassifier;
 use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ pub use self::{
     pairs::reward_ids,
 };
 use self::{
-    pairs::{Pair, split},
+    pairs::{Pairs, split},
     trained::{Features, Step, Trained},
 };
 use crate::{
@@ -37,9 +37,9 @@ pub struct RewardInputs {
     /// Text → ids.
     pub tokenizer: Tokenizer,
     /// Preference pairs.
-    pub rows: Vec<PreferenceRow>,
+    pub rows: RowsOf<PreferenceRow>,
     /// Held-out pairs, where they are given.
-    pub eval_rows: Option<Vec<PreferenceRow>>,
+    pub eval_rows: Option<RowsOf<PreferenceRow>>,
     /// Tokenizer files written beside the model.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -76,7 +76,7 @@ pub fn reward(
         return Err(Error::Recipe("gradient_checkpointing has no effect on encoders".into()));
     }
     let model = model.with_gradient_checkpointing(recipe.gradient_checkpointing).with_pad_token(tokenizer.pad_id());
-    let split = split(recipe, &model, &tokenizer, rows, eval_rows)?;
+    let split = split(recipe, &model, &tokenizer, (&rows, eval_rows.as_ref()), dir, observer)?;
     split.notes.iter().for_each(|note| observer.note(note));
     if !made.is_empty() {
         observer.note(&format!("a new head: {}", made.join(", ")));
@@ -95,7 +95,7 @@ pub fn reward(
     };
     let mut metrics = dir.metrics(latest.map(|checkpoint| checkpoint.step))?;
     let features = match recipe.tuning {
-        Tuning::Head if state.step < total => Features::of(&trained.model, &split.train, observer)?,
+        Tuning::Head if state.step < total => Features::of(&trained.model, &split.train, dir, observer)?,
         _ => None,
     };
     let (order, rate) = (PromptOrder::new(split.train.len(), recipe.seed), shared.rate(total));
@@ -143,7 +143,7 @@ pub fn reward(
 fn step(
     recipe: &RewardRecipe,
     trained: &Trained,
-    pairs: &[Pair],
+    pairs: &Pairs,
     features: Option<&Features>,
     batch: &[usize],
     state: &mut State,
@@ -152,7 +152,7 @@ fn step(
 ) -> Result<Step, Error> {
     // Texts of like lengths together: less padding where there is some.
     let mut sorted = batch.to_vec();
-    sorted.sort_by_key(|&pair| pairs[pair].length());
+    sorted.sort_by_key(|&pair| pairs.length(pair, 0).max(pairs.length(pair, 1)));
     let parameters = state.ensemble.policy()?.policy.parameters().clone();
     let (mut gradients, mut step) = (Gradients::default(), Step::default());
     let micros = sorted.chunks(recipe.per_device_train_batch_size);
@@ -160,9 +160,10 @@ fn step(
     for (index, micro) in micros.enumerate() {
         let seed = mixed(recipe.seed, state.step, index as u64);
         let share = 1.0 / batch.len() as f64;
+        let read = pairs.some(micro)?;
         let (leaves, mut grads, part) = match features {
-            Some(features) => trained.head_backward(&parameters, features, pairs, micro, share)?,
-            None => trained.backward(&parameters, pairs, micro, share, seed)?,
+            Some(features) => trained.head_backward(&parameters, &features.some(micro)?, &read, share)?,
+            None => trained.backward(&parameters, &read, share, seed)?,
         };
         gradients.add(&leaves, &mut grads);
         step.add(&part);
@@ -170,7 +171,9 @@ fn step(
     }
     observer.end();
     let at = state.step;
-    let rows = || -> Rows { batch.iter().map(|&row| (pairs[row].line, pairs[row].json())).collect() };
+    // What is wrong with the step matters more than that its rows cannot be read.
+    let rows =
+        || -> Rows { pairs.some(batch).unwrap_or_default().iter().map(|pair| (pair.line, pair.json())).collect() };
     if !step.loss.is_finite() {
         return Err(not_finite(dir, at, "the loss", rows()));
     }

@@ -1,19 +1,68 @@
 //! Preference pairs as a reward model reads them.
 use std::collections::HashSet;
 
-use bpo_data::{Message, PairIds, PreferenceRow, Prompt, Tokenizer, held_out};
+use bpo_data::{Message, PairIds, PreferenceRow, Prompt, Rows, Tokenizer, held_out};
 use bpo_model::SequenceClassifier;
+use bpo_store::{RowFile, RunDir};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Error, RewardRecipe};
+use crate::{Error, Observer, RewardRecipe, rows_at_work::worked};
 
 /// A pair as token ids.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Pair {
     pub line: usize,
     pub chosen: PairIds,
     pub rejected: PairIds,
-    pub margin: f32,
+    pub margin: f64,
+}
+
+/// Pairs on disk, and how long each of their sides is.
+#[derive(Debug)]
+pub(super) struct Pairs {
+    rows: RowFile<Pair>,
+    /// Tokens of the chosen and of the rejected side, `[pairs]`.
+    lengths: Vec<[u32; 2]>,
+}
+
+impl Pairs {
+    fn new(rows: RowFile<Pair>) -> Self {
+        Self { rows, lengths: Vec::new() }
+    }
+
+    fn push(&mut self, pair: &Pair) -> Result<(), Error> {
+        self.rows.push(pair)?;
+        self.lengths.push([pair.chosen.ids.len() as u32, pair.rejected.ids.len() as u32]);
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Tokens of a side, `0` being the chosen one.
+    pub fn length(&self, pair: usize, side: usize) -> usize {
+        self.lengths[pair][side] as usize
+    }
+
+    /// These pairs.
+    pub fn some(&self, indices: &[usize]) -> Result<Vec<Pair>, Error> {
+        indices.iter().map(|&index| Ok(self.rows.get(index)?)).collect()
+    }
+
+    /// A side of each.
+    pub fn sides(&self, places: &[(usize, usize)]) -> Result<Vec<PairIds>, Error> {
+        let side = |&(pair, side): &(usize, usize)| {
+            let pair = self.rows.get(pair)?;
+            Ok(if side == 0 { pair.chosen } else { pair.rejected })
+        };
+        places.iter().map(side).collect()
+    }
 }
 
 impl Pair {
@@ -30,8 +79,8 @@ impl Pair {
 
 /// Pairs to train on, pairs held out, and what is to be said about them.
 pub(super) struct Split {
-    pub train: Vec<Pair>,
-    pub held_out: Vec<Pair>,
+    pub train: Pairs,
+    pub held_out: Pairs,
     pub notes: Vec<String>,
 }
 
@@ -48,8 +97,19 @@ pub fn reward_ids(
     response: &str,
     longest: Option<usize>,
 ) -> Result<PairIds, Error> {
-    if model.reads_pairs() {
-        return Ok(tokenizer.encode_pair(prompt, response, longest)?);
+    Ok(side_ids(model.reads_pairs(), tokenizer, prompt, response, longest)?)
+}
+
+/// [`reward_ids`], knowing of the model only how it reads.
+fn side_ids(
+    reads_pairs: bool,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    response: &str,
+    longest: Option<usize>,
+) -> Result<PairIds, bpo_data::Error> {
+    if reads_pairs {
+        return tokenizer.encode_pair(prompt, response, longest);
     }
     let chat = tokenizer.has_chat_template();
     let prompt = if chat { Prompt::Messages(vec![Message::new("user", prompt)]) } else { Prompt::Text(prompt.into()) };
@@ -70,39 +130,56 @@ pub(super) fn split(
     recipe: &RewardRecipe,
     model: &SequenceClassifier,
     tokenizer: &Tokenizer,
-    rows: Vec<PreferenceRow>,
-    eval_rows: Option<Vec<PreferenceRow>>,
+    (rows, eval_rows): (&Rows<PreferenceRow>, Option<&Rows<PreferenceRow>>),
+    dir: &RunDir,
+    observer: &mut dyn Observer,
 ) -> Result<Split, Error> {
     let longest = recipe.max_length.min(model.longest().unwrap_or(model.context()));
-    let given = eval_rows.is_some();
-    let (held, kept): (Vec<PreferenceRow>, Vec<PreferenceRow>) = match eval_rows {
-        Some(eval) => {
-            let known: HashSet<String> = eval.iter().map(|row| row.prompt.text()).collect();
-            (eval, rows.into_iter().filter(|row| !known.contains(&row.prompt.text())).collect())
-        }
-        None => rows.into_iter().partition(|row| held_out(&row.prompt.text(), recipe.seed, recipe.eval_share)),
-    };
+    let reads_pairs = model.reads_pairs();
+    let (mut train, mut held) = (Pairs::new(dir.rows()), Pairs::new(dir.rows()));
     let mut counts = Counts::default();
-    let mut encode = |rows: Vec<PreferenceRow>| -> Result<Vec<Pair>, Error> {
-        let pairs = rows.into_iter().map(|row| encoded(model, tokenizer, row, longest, &mut counts));
-        Ok(pairs.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
+    let work = |row: &PreferenceRow| sides(reads_pairs, tokenizer, row, longest);
+    let mut known: HashSet<blake3::Hash> = HashSet::new();
+    let is_known = |known: &HashSet<blake3::Hash>, row: &PreferenceRow| {
+        !known.is_empty() && known.contains(&blake3::hash(row.prompt.text().as_bytes()))
     };
-    let (train, held_out) = (encode(kept)?, encode(held)?);
-    if train.is_empty() {
-        return Err(Error::Data(format!(
-            "no pair is left to train on: {} held out, {}",
-            held_out.len(),
-            counts.told()
-        )));
+    if let Some(rows) = eval_rows {
+        worked(
+            rows,
+            observer,
+            |row| Ok(Some(row)),
+            work,
+            |row, sides| {
+                known.insert(blake3::hash(row.prompt.text().as_bytes()));
+                counts.keep(&row, sides?, longest).map_or(Ok(()), |pair| held.push(&pair))
+            },
+        )?;
     }
-    if given && held_out.is_empty() {
+    worked(
+        rows,
+        observer,
+        |row| Ok(Some(row)),
+        work,
+        |row, sides| {
+            if is_known(&known, &row) {
+                return Ok(());
+            }
+            let holds = eval_rows.is_none() && held_out(&row.prompt.text(), recipe.seed, recipe.eval_share);
+            let side = if holds { &mut held } else { &mut train };
+            counts.keep(&row, sides?, longest).map_or(Ok(()), |pair| side.push(&pair))
+        },
+    )?;
+    if train.is_empty() {
+        return Err(Error::Data(format!("no pair is left to train on: {} held out, {}", held.len(), counts.told())));
+    }
+    if eval_rows.is_some() && held.is_empty() {
         return Err(Error::Data(format!("eval_pairs: no pair is left to evaluate on: {}", counts.told())));
     }
-    let mut notes = vec![format!("{} training pairs, {} held out", train.len(), held_out.len())];
+    let mut notes = vec![format!("{} training pairs, {} held out", train.len(), held.len())];
     if counts.cut + counts.alike > 0 {
         notes.push(format!("pairs: {}", counts.told()));
     }
-    Ok(Split { train, held_out, notes })
+    Ok(Split { train, held_out: held, notes })
 }
 
 /// What happened to pairs.
@@ -113,26 +190,30 @@ struct Counts {
 }
 
 impl Counts {
+    /// The pair, if its sides differ.
+    fn keep(&mut self, row: &PreferenceRow, [chosen, rejected]: [PairIds; 2], longest: usize) -> Option<Pair> {
+        if chosen == rejected || chosen.ids.is_empty() || rejected.ids.is_empty() {
+            self.alike += 1;
+            return None;
+        }
+        let pair = Pair { line: row.line, chosen, rejected, margin: row.margin.unwrap_or(0.0) };
+        self.cut += usize::from(pair.length() >= longest);
+        Some(pair)
+    }
+
     fn told(&self) -> String {
         format!("{} have max_length tokens, longer ones cut; {} left out that read the same", self.cut, self.alike)
     }
 }
 
-fn encoded(
-    model: &SequenceClassifier,
+/// Both sides of a pair.
+fn sides(
+    reads_pairs: bool,
     tokenizer: &Tokenizer,
-    row: PreferenceRow,
+    row: &PreferenceRow,
     longest: usize,
-    counts: &mut Counts,
-) -> Result<Option<Pair>, Error> {
+) -> Result<[PairIds; 2], bpo_data::Error> {
     let prompt = row.prompt.text();
-    let side = |response: &str| reward_ids(model, tokenizer, &prompt, response, Some(longest));
-    let (chosen, rejected) = (side(&row.chosen)?, side(&row.rejected)?);
-    if chosen == rejected || chosen.ids.is_empty() || rejected.ids.is_empty() {
-        counts.alike += 1;
-        return Ok(None);
-    }
-    let pair = Pair { line: row.line, chosen, rejected, margin: row.margin.unwrap_or(0.0) as f32 };
-    counts.cut += usize::from(pair.length() >= longest);
-    Ok(Some(pair))
+    let side = |response: &str| side_ids(reads_pairs, tokenizer, &prompt, response, Some(longest));
+    Ok([side(&row.chosen)?, side(&row.rejected)?])
 }

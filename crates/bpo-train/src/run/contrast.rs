@@ -1,11 +1,13 @@
 //! What training did to completions that people are shown: their tokens under the trained policy.
+use std::cmp::Ordering;
+
 use bpo_annotate::Verdict;
 use bpo_data::Group;
 use serde::{Deserialize, Serialize};
 
 use super::Run;
 use crate::{
-    Drawn, Error, Evaluation,
+    Drawn, Error, Evaluation, TrainPrompt,
     collect::{SAMPLED, recorded_choices},
     evaluate::pack,
     token_logps,
@@ -42,6 +44,7 @@ struct Recorded {
     /// Which two of the completions.
     pair: [usize; 2],
     drawn: Drawn,
+    prompt: TrainPrompt,
 }
 
 /// A prompt with completions that are to be scored.
@@ -61,12 +64,9 @@ impl Run<'_> {
             prompt: &eval.prompt.ids,
             completions: drawn.samples.iter().take(1).map(|sample| sample.tokens.as_slice()).collect(),
         });
-        let judged = pairs.iter().filter_map(|Recorded { pair, drawn, .. }| {
-            let prompt = self.prompts.iter().find(|prompt| prompt.id == drawn.prompt)?;
-            Some(Shown {
-                prompt: &prompt.ids,
-                completions: pair.iter().map(|place| drawn.samples[*place].tokens.as_slice()).collect(),
-            })
+        let judged = pairs.iter().map(|Recorded { pair, drawn, prompt, .. }| Shown {
+            prompt: &prompt.ids,
+            completions: pair.iter().map(|place| drawn.samples[*place].tokens.as_slice()).collect(),
         });
         let mut logps = self.trained_logps(&held_out.chain(judged).collect::<Vec<_>>())?.into_iter();
         let held_out = logps.by_ref().take(self.eval.len().min(SHOWN[0])).flatten().collect();
@@ -88,17 +88,34 @@ impl Run<'_> {
             let Some(choices) = recorded_choices(&mut self.journal, step)? else { continue };
             let Some(recorded) = self.journal.get(step, SAMPLED)? else { continue };
             let drawn: Vec<Drawn> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
-            let found = drawn.into_iter().zip(&choices).enumerate().find(|(_, (drawn, choice))| {
+            for (place, (drawn, choice)) in drawn.into_iter().zip(&choices).enumerate() {
                 let is_decided = matches!(choice.verdict, Verdict::First | Verdict::Second);
-                let is_known = self.prompts.iter().any(|prompt| prompt.id == drawn.prompt);
-                is_decided && is_known && choice.pair.iter().all(|place| *place < drawn.samples.len())
-            });
-            if let Some((place, (drawn, choice))) = found {
-                pairs.push(Recorded { step, place, pair: choice.pair, drawn });
-                last = Some(group);
+                if !is_decided || choice.pair.iter().any(|place| *place >= drawn.samples.len()) {
+                    continue;
+                }
+                if let Some(prompt) = self.prompt(drawn.prompt)? {
+                    pairs.push(Recorded { step, place, pair: choice.pair, drawn, prompt });
+                    last = Some(group);
+                    break;
+                }
             }
         }
         Ok(pairs)
+    }
+
+    /// The training prompt of an id: they lie in the order of their ids.
+    fn prompt(&self, id: usize) -> Result<Option<TrainPrompt>, Error> {
+        let mut range = 0..self.prompts.len();
+        while !range.is_empty() {
+            let middle = range.start + range.len() / 2;
+            let prompt = self.prompts.get(middle)?;
+            match prompt.id.cmp(&id) {
+                Ordering::Equal => return Ok(Some(prompt)),
+                Ordering::Less => range.start = middle + 1,
+                Ordering::Greater => range.end = middle,
+            }
+        }
+        Ok(None)
     }
 
     /// The log-probs of all tokens, `[shown][completions][tokens]`.

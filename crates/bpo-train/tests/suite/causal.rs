@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use bpo_annotate::{Annotator, Comparison, Item, Judgement, Scored, Verdict, scorer_from};
-use bpo_data::{OutcomeRow, Prompt};
+use bpo_data::{OutcomeRow, Prompt, Rows};
 use bpo_store::RunDir;
 use bpo_train::{CausalEstimator, CausalForm, CausalInputs, CausalRecipe, Error, Outcome, Report, Silent, causal};
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// Texts of pseudo-random words; the outcome counts the `w0` among them.
-fn rows(with_prompts: bool) -> Vec<OutcomeRow> {
-    let row = |id: usize| {
+fn outcomes(with_prompts: bool) -> impl Iterator<Item = OutcomeRow> {
+    let row = move |id: usize| {
         let words: Vec<String> = (0..5).map(|k| format!("w{}", (id * (k + 3) + k * k) % 7)).collect();
         OutcomeRow {
             line: id + 1,
@@ -25,7 +25,11 @@ fn rows(with_prompts: bool) -> Vec<OutcomeRow> {
             logging_logp: None,
         }
     };
-    (0..48).map(row).collect()
+    (0..48).map(row)
+}
+
+fn rows(with_prompts: bool) -> Rows<OutcomeRow> {
+    outcomes(with_prompts).collect()
 }
 
 fn inputs() -> CausalInputs {
@@ -93,7 +97,7 @@ fn every_textbook_estimator_raises_the_outcome() {
     }
 }
 
-fn references() -> Vec<bpo_data::ReferenceRow> {
+fn references() -> Rows<bpo_data::ReferenceRow> {
     let row = |id: usize| bpo_data::ReferenceRow {
         line: id + 1,
         prompt: Some(Prompt::Text(format!("w{} w1 w2", id % 20))),
@@ -263,10 +267,8 @@ impl Annotator for OnlyCompares {
 
 #[test]
 fn a_causal_run_that_cannot_work_is_refused_by_its_reason() {
-    let flat = || CausalInputs {
-        rows: rows(true).into_iter().map(|row| OutcomeRow { outcome: 2.0, ..row }).collect(),
-        ..inputs()
-    };
+    let flat =
+        || CausalInputs { rows: outcomes(true).map(|row| OutcomeRow { outcome: 2.0, ..row }).collect(), ..inputs() };
     let compares = CausalInputs { annotator: Box::new(OnlyCompares), ..inputs() };
     let cases: [(CausalRecipe, CausalInputs, &str); 3] = [
         (recipe(), flat(), "nothing to learn"),
