@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     runs::{Until, metrics, trained},
-    tiny::{annotator, model, tokenizer},
+    tiny::{annotator, edit, model, tokenizer},
 };
 
 /// Texts of pseudo-random words; the outcome counts the `w0` among them.
@@ -179,9 +179,11 @@ fn the_first_step_weighs_all_texts_alike() {
 fn a_logging_log_prob_of_the_row_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let mut inputs = inputs();
-    for row in &mut inputs.rows {
-        row.logging_logp = Some(-500.0);
-    }
+    edit(&mut inputs.rows, |rows| {
+        for row in rows {
+            row.logging_logp = Some(-500.0);
+        }
+    });
     let recipe = CausalRecipe { max_steps: 1, eval_size: 0, ..recipe() };
     complete_with(&recipe, inputs, dir.path());
     assert!(metrics(dir.path())[0]["causal/max_ratio"].as_f64().unwrap() > 1e100);
@@ -191,9 +193,11 @@ fn a_logging_log_prob_of_the_row_is_used() {
 fn a_loss_that_is_not_finite_ends_the_run_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut inputs = inputs();
-    for row in &mut inputs.rows {
-        row.logging_logp = Some(-500.0);
-    }
+    edit(&mut inputs.rows, |rows| {
+        for row in rows {
+            row.logging_logp = Some(-500.0);
+        }
+    });
     let recipe = CausalRecipe { self_normalised: false, eval_size: 0, save_steps: 1, ..recipe() };
     let error = causal(&recipe, inputs, &RunDir::open(dir.path()).unwrap(), &mut Silent).unwrap_err();
     assert!(matches!(error, Error::NonFinite { step: 0, .. }), "{error}");
@@ -222,9 +226,11 @@ fn an_outcome_model_that_is_right_leaves_no_residual_and_rows_may_bring_their_ow
         Ok(vec![0.0; items.len()])
     });
     let mut inputs = CausalInputs { annotator: Box::new(Scored(scorer)), ..inputs() };
-    for row in &mut inputs.rows {
-        row.predicted_outcome = Some(row.outcome);
-    }
+    edit(&mut inputs.rows, |rows| {
+        for row in rows {
+            row.predicted_outcome = Some(row.outcome);
+        }
+    });
     complete_with(&recipe, inputs, dir.path());
     assert_eq!(*asked.lock().unwrap(), 2 * 8, "only the samples are asked about");
     let norms: Vec<f64> = metrics(dir.path()).iter().map(|m: &Value| m["grad_norm"].as_f64().unwrap()).collect();
