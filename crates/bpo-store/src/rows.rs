@@ -129,8 +129,7 @@ impl<T: Serialize + DeserializeOwned> RowFile<T> {
             Some(file) => file,
             none => none.insert(Mutex::new(io.nameless(path)?)),
         };
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        io.write_at(&mut file, path, *written, tail)?;
+        io.write_at(file.get_mut().unwrap_or_else(PoisonError::into_inner), path, *written, tail)?;
         *written += tail.len() as u64;
         tail.clear();
         Ok(())

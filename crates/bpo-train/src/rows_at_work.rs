@@ -41,7 +41,11 @@ pub(crate) fn worked<T: FromRow + Clone, S: Send + Sync, W: Send>(
         (done, bytes) = (read, 0);
         finish(&mut batch)?;
         observer.advance(done);
-        if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+        if observer.interrupted() {
+            observer.end();
+            return Err(Error::Interrupted);
+        }
+        Ok(())
     })?;
     finish(&mut batch)?;
     if done > 0 {
