@@ -11,7 +11,10 @@ use crate::{BadLines, Error, FromRow, Read, RowReader};
 ///
 /// let rows = Rows::from(read_prompts_from("here", b"{\"prompt\": \"Once\"}\n{\"prompt\": \"Twice\"}")?);
 /// let mut lines = Vec::new();
-/// rows.each(|row: PromptRow| Ok::<_, Error>(lines.push(row.line)))?;
+/// rows.each(|row: PromptRow| {
+///     lines.push(row.line);
+///     Ok::<_, Error>(())
+/// })?;
 /// assert_eq!((rows.len(), lines), (2, vec![1, 2]));
 /// # Ok::<(), Error>(())
 /// ```
@@ -94,7 +97,11 @@ mod tests {
 
     fn all(rows: &Rows<PromptRow>) -> Vec<PromptRow> {
         let mut all = Vec::new();
-        rows.each(|row| Ok::<_, Error>(all.push(row))).unwrap();
+        rows.each(|row| {
+            all.push(row);
+            Ok::<_, Error>(())
+        })
+        .unwrap();
         all
     }
 

@@ -188,7 +188,7 @@ fn examples(
         |row| Ok(Some(row)),
         work,
         |_, ids| {
-            let Some((context, target)) = ids? else {
+            let Some(Example { context, target }) = ids? else {
                 counts.record(bpo_data::DropReason::CompletionEmpty);
                 return Ok(());
             };
@@ -209,11 +209,7 @@ fn examples(
 }
 
 /// What of a row is read without loss, and what is learnt; `None` where nothing is.
-fn ids(
-    recipe: &SftRecipe,
-    tokenizer: &Tokenizer,
-    row: &TextRow,
-) -> Result<Option<(Vec<u32>, Vec<u32>)>, bpo_data::Error> {
+fn ids(recipe: &SftRecipe, tokenizer: &Tokenizer, row: &TextRow) -> Result<Option<Example>, bpo_data::Error> {
     let (prompt, learn_all) = match &row.prompt {
         Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
         None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
@@ -234,7 +230,7 @@ fn ids(
         rest.append(&mut target);
         target = rest;
     }
-    Ok(Some((context, target)))
+    Ok(Some(Example { context, target }))
 }
 
 /// From the metrics, which know the steps before an interruption too.

@@ -169,7 +169,11 @@ fn rows_of_a_file_train_as_rows_in_memory_do() {
     let file = dir.path().join("prompts.jsonl");
     let mut lines = Vec::new();
     let TrainRows::Prompts(rows) = inputs().rows else { panic!("prompts") };
-    rows.each(|row| Ok::<_, bpo_data::Error>(lines.push(json!({"prompt": row.prompt}).to_string()))).unwrap();
+    rows.each(|row| {
+        lines.push(json!({"prompt": row.prompt}).to_string());
+        Ok::<_, bpo_data::Error>(())
+    })
+    .unwrap();
     std::fs::write(&file, lines.join("\n")).unwrap();
     let rows = TrainRows::Prompts(Rows::of_file(&file, BadLines::Stop).unwrap().0);
     let done = run(&recipe(), Inputs { rows, ..inputs() }, &RunDir::open(&read).unwrap(), &mut Silent).unwrap();

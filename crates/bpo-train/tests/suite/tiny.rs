@@ -131,7 +131,11 @@ pub fn inputs_of_pairs() -> Inputs {
 /// Changes rows as they lie in memory.
 pub fn edit<T: FromRow + Clone>(rows: &mut Rows<T>, change: impl FnOnce(&mut Vec<T>)) {
     let mut all = Vec::new();
-    rows.each(|row| Ok::<_, bpo_data::Error>(all.push(row))).unwrap();
+    rows.each(|row| {
+        all.push(row);
+        Ok::<_, bpo_data::Error>(())
+    })
+    .unwrap();
     change(&mut all);
     *rows = all.into();
 }
