@@ -14,6 +14,7 @@ mod hub;
 mod hub_server;
 mod init;
 mod inspect;
+mod large;
 mod merge;
 mod precision;
 mod recipes;

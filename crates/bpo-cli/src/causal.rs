@@ -1,7 +1,7 @@
 //! `bpo train` on texts with outcomes: causal preference optimisation.
 use std::path::Path;
 
-use bpo_data::{OutcomeRow, ReferenceRow};
+use bpo_data::{OutcomeRow, ReferenceRow, Rows};
 use bpo_model::Adapter;
 use bpo_store::RunDir;
 use bpo_train::{CausalEstimator, CausalForm, CausalInputs, CausalRecipe, Outcome, Report};
@@ -98,10 +98,9 @@ fn identity(recipe: &CausalRecipe, globals: &Globals) -> Result<Identity, Failur
 pub fn rows(
     recipe: &CausalRecipe,
     progress: &Progress,
-) -> Result<(Vec<OutcomeRow>, Option<Vec<ReferenceRow>>), Failure> {
-    let rows =
-        data::source(&recipe.outcomes, "(embedded outcomes)", embedded::OUTCOMES).with_bad_lines(recipe.bad_lines);
-    let rows = data::told(rows.outcomes()?, progress);
+) -> Result<(Rows<OutcomeRow>, Option<Rows<ReferenceRow>>), Failure> {
+    let built_in = ("(embedded outcomes)", embedded::OUTCOMES);
+    let rows = data::rows(&recipe.outcomes, built_in, recipe.bad_lines, progress)?;
     Ok((rows, data::references(recipe.references.as_deref(), recipe.bad_lines, progress)?))
 }
 

@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bpo_data::{BadLines, Read, ReferenceRow, RowReader};
+use bpo_data::{BadLines, FromRow, ReferenceRow, RowReader, Rows};
 
 use crate::{
     embedded,
@@ -12,21 +12,29 @@ use crate::{
     progress::Progress,
 };
 
-/// A file of rows, or what is built in, with its name.
-pub fn source<'a>(path: &'a str, name: &'a str, built_in: &'a [u8]) -> RowReader<'a> {
-    match path {
-        embedded::NAME => RowReader::bytes(name, built_in),
-        path => RowReader::file(Path::new(path)),
+/// The rows of a file, which is read through once and not held, or what is built in, with its name; and it is said what
+/// was left out.
+pub fn rows<T: FromRow + Clone>(
+    path: &str,
+    (name, built_in): (&str, &[u8]),
+    bad_lines: BadLines,
+    progress: &Progress,
+) -> Result<Rows<T>, Failure> {
+    let (rows, read) = match path {
+        embedded::NAME => {
+            let mut read = RowReader::bytes(name, built_in).with_bad_lines(bad_lines).all()?;
+            (std::mem::take(&mut read.rows).into(), read)
+        }
+        path => Rows::of_file(Path::new(path), bad_lines)?,
+    };
+    for (reason, count) in &read.skipped {
+        progress.say(&format!("note: {count} pairs left out: {reason}"));
     }
-}
-
-/// The rows, once it has been said how many could not be read.
-pub fn told<T>(read: Read<T>, progress: &Progress) -> Vec<T> {
     if let Some(first) = &read.first_bad {
         let rows = if read.bad == 1 { "row" } else { "rows" };
         progress.say(&format!("note: {} {rows} left out that cannot be read, the first: {first}", read.bad));
     }
-    read.rows
+    Ok(rows)
 }
 
 /// Held-out prompts with reference texts, where there are such.
@@ -34,10 +42,9 @@ pub fn references(
     path: Option<&str>,
     bad_lines: BadLines,
     progress: &Progress,
-) -> Result<Option<Vec<ReferenceRow>>, Failure> {
-    let Some(path) = path else { return Ok(None) };
-    let source = source(path, "(embedded references)", embedded::EVAL_PROMPTS).with_bad_lines(bad_lines);
-    Ok(Some(told(source.references()?, progress)))
+) -> Result<Option<Rows<ReferenceRow>>, Failure> {
+    let built_in = ("(embedded references)", embedded::EVAL_PROMPTS);
+    path.map(|path| rows(path, built_in, bad_lines, progress)).transpose()
 }
 
 /// Rows that are read more than once: a file, which is not held, or what can be read only once and is.
@@ -63,6 +70,14 @@ impl RowSource {
             return Ok(Self::File(path.to_owned()));
         };
         Ok(Self::Held(name, bytes))
+    }
+
+    /// What errors call it; `path` is what was opened.
+    pub fn name(&self, path: &Path) -> String {
+        match self {
+            Self::File(_) => path.display().to_string(),
+            Self::Held(name, _) => name.clone(),
+        }
     }
 
     /// All rows, from the first.

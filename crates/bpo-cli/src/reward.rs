@@ -1,7 +1,7 @@
 //! `bpo reward`: reward models, from preference pairs.
 use std::path::{Path, PathBuf};
 
-use bpo_data::{PreferenceRow, RowReader};
+use bpo_data::{PreferenceRow, Rows};
 use bpo_model::SequenceClassifier;
 use bpo_store::RunDir;
 use bpo_train::{Outcome, RewardEvaluation, RewardInputs, RewardRecipe, RewardReport};
@@ -156,11 +156,9 @@ pub fn source(recipe: &RewardRecipe) -> Result<(ModelSource, &Path), Failure> {
 pub fn rows(
     recipe: &RewardRecipe,
     progress: &Progress,
-) -> Result<(Vec<PreferenceRow>, Option<Vec<PreferenceRow>>), Failure> {
-    let source = data::source(&recipe.pairs, "(embedded pairs)", embedded::PAIRS);
-    let rows = kept(source, recipe, progress)?;
-    let held_out = recipe.eval_pairs.as_deref().map(|path| RowReader::file(Path::new(path)));
-    Ok((rows, held_out.map(|source| kept(source, recipe, progress)).transpose()?))
+) -> Result<(Rows<PreferenceRow>, Option<Rows<PreferenceRow>>), Failure> {
+    let read = |path: &str| data::rows(path, ("(embedded pairs)", embedded::PAIRS), recipe.bad_lines, progress);
+    Ok((read(&recipe.pairs)?, recipe.eval_pairs.as_deref().map(read).transpose()?))
 }
 
 fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result<RewardInputs, Failure> {
@@ -172,13 +170,4 @@ fn inputs(recipe: &RewardRecipe, device: &Device, progress: &Progress) -> Result
     let tokenizer = source.load_fitting_tokenizer(own_tokenizer, model.vocab_size(), model.raw_config())?;
     let companions = companions(&source, own_tokenizer)?;
     Ok(RewardInputs { model, made, base_name: source.base_name(), tokenizer, rows, eval_rows, companions })
-}
-
-/// The pairs, once it has been said how many are none.
-fn kept(source: RowReader<'_>, recipe: &RewardRecipe, progress: &Progress) -> Result<Vec<PreferenceRow>, Failure> {
-    let pairs = source.with_bad_lines(recipe.bad_lines).preferences()?;
-    for (reason, count) in &pairs.skipped {
-        progress.say(&format!("note: {count} pairs left out: {reason}"));
-    }
-    Ok(data::told(pairs, progress))
 }

@@ -1,7 +1,7 @@
 //! `bpo sft`: supervised fine-tuning, of a model or from random weights.
 use std::path::Path;
 
-use bpo_data::{RowReader, TextRow, Tokenizer};
+use bpo_data::{Rows, TextRow, Tokenizer};
 use bpo_model::{Decoder, DecoderConfig};
 use bpo_store::RunDir;
 use bpo_train::{Outcome, SftInputs, SftRecipe, SftReport};
@@ -103,10 +103,10 @@ pub fn source(recipe: &SftRecipe) -> ModelSource {
 }
 
 /// The texts to train on.
-pub fn rows(recipe: &SftRecipe, progress: &Progress) -> Result<Vec<TextRow>, Failure> {
+pub fn rows(recipe: &SftRecipe, progress: &Progress) -> Result<Rows<TextRow>, Failure> {
     match recipe.data.as_str() {
         embedded::NAME => Err(Failure::usage("data: the story corpus is not embedded; see assets/story")),
-        path => Ok(data::told(RowReader::file(Path::new(path)).with_bad_lines(recipe.bad_lines).texts()?, progress)),
+        path => data::rows(path, ("", &[]), recipe.bad_lines, progress),
     }
 }
 

@@ -15,6 +15,7 @@ mod message;
 mod order;
 mod outcomes;
 mod reader;
+mod row_set;
 mod rows;
 mod schema;
 mod split;
@@ -31,10 +32,11 @@ pub use message::{Message, Prompt};
 pub use order::PromptOrder;
 pub use outcomes::{OutcomeRow, read_outcomes, read_outcomes_from};
 pub use reader::{Row, read_json_rows, read_json_rows_from};
+pub use row_set::Rows;
 pub use rows::{
-    BadLines, CompletionsRow, PreferenceRow, PromptRow, Read, ReferenceRow, RowReader, TextRow, read_completions,
-    read_completions_from, read_preferences, read_preferences_from, read_prompts, read_prompts_from, read_references,
-    read_references_from, read_texts, read_texts_from,
+    BadLines, CompletionsRow, FromRow, PreferenceRow, PromptRow, Read, ReferenceRow, RowReader, TextRow,
+    read_completions, read_completions_from, read_preferences, read_preferences_from, read_prompts, read_prompts_from,
+    read_references, read_references_from, read_texts, read_texts_from,
 };
 pub use split::held_out;
 pub use tokenizer::{PairIds, Tokenizer};

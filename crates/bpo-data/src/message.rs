@@ -47,6 +47,14 @@ impl Prompt {
             },
         }
     }
+
+    /// Bytes of what is said.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
+        }
+    }
 }
 
 fn transcript(messages: &[Message]) -> String {

@@ -1,11 +1,14 @@
 //! Which prompts a step sees: a pure function of seed and step.
 
+use std::sync::{Mutex, PoisonError};
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 /// The order of `n` prompts: a fresh permutation each epoch, keyed by seed and epoch.
 ///
-/// Nothing is remembered between calls, so a resumed run sees what an uninterrupted one sees.
+/// What a call answers depends on no other call, so a resumed run sees what an uninterrupted one sees. The permutation of
+/// the last epoch asked for is kept: of millions of prompts it takes longer than a step.
 ///
 /// ```
 /// use bpo_data::PromptOrder;
@@ -15,16 +18,35 @@ use rand_core::{Rng, SeedableRng};
 /// first_epoch.sort_unstable();
 /// assert_eq!(first_epoch, (0..10).collect::<Vec<_>>());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PromptOrder {
     n: usize,
     seed: u64,
+    /// An epoch and its permutation.
+    last: Mutex<Option<(u64, Permutation)>>,
+}
+
+/// `0..n` in another order.
+#[derive(Debug)]
+enum Permutation {
+    /// Up to 2³² of them, in half the memory.
+    Narrow(Vec<u32>),
+    Wide(Vec<usize>),
+}
+
+impl Permutation {
+    fn at(&self, index: usize) -> Option<usize> {
+        match self {
+            Self::Narrow(order) => order.get(index).map(|&prompt| prompt as usize),
+            Self::Wide(order) => order.get(index).copied(),
+        }
+    }
 }
 
 impl PromptOrder {
     /// The order of `n` prompts under `seed`.
     pub fn new(n: usize, seed: u64) -> Self {
-        Self { n, seed }
+        Self { n, seed, last: Mutex::new(None) }
     }
 
     /// The indices of the `batch` prompts of `step` (0-based); empty if there are no prompts.
@@ -35,9 +57,14 @@ impl PromptOrder {
         let mut picked = Vec::with_capacity(if self.n == 0 { 0 } else { batch });
         let (mut epoch, mut offset) = self.position(step, batch);
         while self.n > 0 && picked.len() < batch {
-            let permutation = self.permutation(epoch);
-            let missing = batch - picked.len();
-            picked.extend(permutation.into_iter().skip(offset).take(missing));
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let permutation = match last.take() {
+                Some((of, permutation)) if of == epoch => permutation,
+                _ => self.permutation(epoch),
+            };
+            let end = offset.saturating_add(batch - picked.len()).min(self.n);
+            picked.extend((offset..end).filter_map(|index| permutation.at(index)));
+            *last = Some((epoch, permutation));
             (epoch, offset) = (epoch.wrapping_add(1), 0);
         }
         picked
@@ -55,15 +82,21 @@ impl PromptOrder {
         ((first / n).min(u128::from(u64::MAX)) as u64, (first % n) as usize)
     }
 
-    /// Fisher–Yates over `0..n`.
-    fn permutation(&self, epoch: u64) -> Vec<usize> {
+    fn permutation(&self, epoch: u64) -> Permutation {
         let mut rng = ChaCha8Rng::from_seed(key(self.seed, epoch));
-        let mut order: Vec<usize> = (0..self.n).collect();
-        for last in (1..self.n).rev() {
-            order.swap(last, below(&mut rng, last as u64 + 1) as usize);
+        match u32::try_from(self.n) {
+            Ok(n) => Permutation::Narrow(shuffled((0..n).collect(), &mut rng)),
+            Err(_) => Permutation::Wide(shuffled((0..self.n).collect(), &mut rng)),
         }
-        order
     }
+}
+
+/// Fisher–Yates.
+fn shuffled<T>(mut order: Vec<T>, rng: &mut ChaCha8Rng) -> Vec<T> {
+    for last in (1..order.len()).rev() {
+        order.swap(last, below(rng, last as u64 + 1) as usize);
+    }
+    order
 }
 
 /// A ChaCha key that no other use of the same seed shares.
@@ -109,6 +142,14 @@ mod tests {
             let ones: Vec<usize> = (0..3 * batch as u64).flat_map(|step| order.at(step, 1)).collect();
             let batches: Vec<usize> = (0..3).flat_map(|step| order.at(step, batch)).collect();
             prop_assert_eq!(ones, batches);
+        }
+
+        #[test]
+        fn what_was_asked_before_does_not_change_the_answer(n in 1_usize..30, seed: u64, steps in prop::collection::vec(0_u64..40, 1..9)) {
+            let order = PromptOrder::new(n, seed);
+            for step in steps {
+                prop_assert_eq!(order.at(step, 4), PromptOrder::new(n, seed).at(step, 4));
+            }
         }
 
         #[test]

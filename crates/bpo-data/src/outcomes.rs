@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::rows::Object;
-use crate::{Error, Prompt, Read, RowReader, schema};
+use crate::{Error, FromRow, Prompt, Read, RowReader, schema};
 
 /// A logged text with what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,20 +50,25 @@ impl RowReader<'_> {
     /// # Errors
     /// As [`read_outcomes`]; [`Error::TooManyBad`].
     pub fn outcomes(&self) -> Result<Read<OutcomeRow>, Error> {
-        self.read(|read, line, row| keep(&mut read.rows, line, row))
+        self.all()
     }
 }
 
-fn keep(rows: &mut Vec<OutcomeRow>, line: usize, row: &Object) -> Result<(), String> {
-    let (prompt, completion) = schema::text(row)?;
-    let outcome = schema::number(row, "outcome")?.ok_or("`outcome` is missing: the number observed of the text")?;
-    let predicted_outcome = schema::number(row, "predicted_outcome")?;
-    let logging_logp = schema::number(row, "logging_logp")?;
-    if logging_logp.is_some_and(|logp| logp > 0.0) {
-        return Err("`logging_logp` is above 0: it is a log-probability, in nats".to_owned());
+impl FromRow for OutcomeRow {
+    fn from_row(_: usize, line: usize, row: &Object) -> Result<Result<Self, &'static str>, String> {
+        let (prompt, completion) = schema::text(row)?;
+        let outcome = schema::number(row, "outcome")?.ok_or("`outcome` is missing: the number observed of the text")?;
+        let predicted_outcome = schema::number(row, "predicted_outcome")?;
+        let logging_logp = schema::number(row, "logging_logp")?;
+        if logging_logp.is_some_and(|logp| logp > 0.0) {
+            return Err("`logging_logp` is above 0: it is a log-probability, in nats".to_owned());
+        }
+        Ok(Ok(Self { line, prompt, completion, outcome, predicted_outcome, logging_logp }))
     }
-    rows.push(OutcomeRow { line, prompt, completion, outcome, predicted_outcome, logging_logp });
-    Ok(())
+
+    fn bytes(&self) -> usize {
+        self.prompt.as_ref().map_or(0, Prompt::bytes) + self.completion.len()
+    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub fn read_json_rows_from(source: &str, bytes: &[u8]) -> Result<Vec<Row>, Error
     collect(|keep| each_row_in(Input::Bytes(source, bytes), &Source(source.to_owned()), keep))
 }
 
-fn collect(read: impl FnOnce(&mut Keep<'_>) -> Result<(), Error>) -> Result<Vec<Row>, Error> {
+fn collect(read: impl FnOnce(&mut Keep<'_, Error>) -> Result<(), Error>) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
     read(&mut |row| {
         rows.push(row?);
@@ -81,7 +81,7 @@ impl Source {
 }
 
 /// Is given every row in turn, or why it is none; an error that it returns ends the reading.
-pub(crate) type Keep<'k> = dyn FnMut(Result<Row, Error>) -> Result<(), Error> + 'k;
+pub(crate) type Keep<'k, E> = dyn FnMut(Result<Row, Error>) -> Result<(), E> + 'k;
 
 /// Where rows come from.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ pub(crate) enum Input<'a> {
 }
 
 /// Calls `keep` for each row in order. What hides where the next row begins is an error in any case.
-pub(crate) fn each_row_in(input: Input<'_>, source: &Source, keep: &mut Keep<'_>) -> Result<(), Error> {
+pub(crate) fn each_row_in<E: From<Error>>(input: Input<'_>, source: &Source, keep: &mut Keep<'_, E>) -> Result<(), E> {
     match input {
         Input::Bytes(_, bytes) if bytes.starts_with(PARQUET_MAGIC) => parquet::each_row_of(source, bytes, keep),
         Input::Bytes(_, bytes) => each_text_row(source, bytes, keep),
@@ -108,7 +108,7 @@ pub(crate) fn each_row_in(input: Input<'_>, source: &Source, keep: &mut Keep<'_>
     }
 }
 
-fn each_text_row(source: &Source, mut raw: impl BufRead, keep: &mut Keep<'_>) -> Result<(), Error> {
+fn each_text_row<E: From<Error>>(source: &Source, mut raw: impl BufRead, keep: &mut Keep<'_, E>) -> Result<(), E> {
     let head = raw.fill_buf().map_err(|e| source.io(e))?;
     if head.starts_with(GZIP_MAGIC) {
         let decoder = BufReader::with_capacity(1 << 16, MultiGzDecoder::new(raw));
@@ -118,7 +118,7 @@ fn each_text_row(source: &Source, mut raw: impl BufRead, keep: &mut Keep<'_>) ->
     }
 }
 
-fn each_plain_row(source: &Source, reader: impl BufRead, keep: &mut Keep<'_>) -> Result<(), Error> {
+fn each_plain_row<E: From<Error>>(source: &Source, reader: impl BufRead, keep: &mut Keep<'_, E>) -> Result<(), E> {
     let mut lines = Lines { source, reader, buffer: Vec::new(), number: 0 };
     let mut is_first = true;
     while lines.advance()? {
@@ -139,7 +139,7 @@ fn each_plain_row(source: &Source, reader: impl BufRead, keep: &mut Keep<'_>) ->
         is_first = false;
         keep(object(source, lines.number, text))?;
     }
-    if is_first { Err(source.no_rows()) } else { Ok(()) }
+    if is_first { Err(source.no_rows().into()) } else { Ok(()) }
 }
 
 /// Lines of a source, each at most [`MAX_ROW`] bytes long.
@@ -191,14 +191,14 @@ impl<R: BufRead> Lines<'_, R> {
 }
 
 /// Calls `keep` for each element of the JSON array that starts on line `first` of a source.
-fn each_element(source: &Source, first: usize, bytes: &[u8], keep: &mut Keep<'_>) -> Result<(), Error> {
+fn each_element<E: From<Error>>(source: &Source, first: usize, bytes: &[u8], keep: &mut Keep<'_, E>) -> Result<(), E> {
     let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
     let mut cursor = Cursor { bytes, at: 0, line: first };
     cursor.skip_space();
     cursor.at += 1; // the opening bracket
     cursor.skip_space();
     if cursor.peek() == Some(b']') {
-        return Err(source.no_rows());
+        return Err(source.no_rows().into());
     }
     loop {
         cursor.skip_space();
@@ -209,14 +209,14 @@ fn each_element(source: &Source, first: usize, bytes: &[u8], keep: &mut Keep<'_>
         match cursor.peek() {
             Some(b',') => cursor.at += 1,
             Some(b']') => break,
-            _ => return Err(source.row(cursor.line, "expected `,` or `]` after this row")),
+            _ => return Err(source.row(cursor.line, "expected `,` or `]` after this row").into()),
         }
     }
     cursor.at += 1;
     cursor.skip_space();
     match cursor.peek() {
         None => Ok(()),
-        Some(_) => Err(source.row(cursor.line, "text after the end of the array")),
+        Some(_) => Err(source.row(cursor.line, "text after the end of the array").into()),
     }
 }
 

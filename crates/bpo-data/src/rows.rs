@@ -136,11 +136,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`read_prompts`]; [`Error::TooManyBad`].
     pub fn prompts(&self) -> Result<Read<PromptRow>, Error> {
-        self.read(|read, line, row| {
-            let (prompt, reference) = schema::prompt(row)?;
-            read.rows.push(PromptRow { id: read.rows.len(), line, prompt, reference });
-            Ok(())
-        })
+        self.all()
     }
 
     /// As [`read_preferences`].
@@ -148,16 +144,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`read_prompts`]; [`Error::TooManyBad`].
     pub fn preferences(&self) -> Result<Read<PreferenceRow>, Error> {
-        self.read(|read, line, row| {
-            match schema::preference(row)? {
-                Ok(schema::Pair { prompt, chosen, rejected }) => {
-                    let margin = schema::number(row, "margin")?;
-                    read.rows.push(PreferenceRow { line, prompt, chosen, rejected, margin });
-                }
-                Err(reason) => *read.skipped.entry(reason).or_default() += 1,
-            }
-            Ok(())
-        })
+        self.all()
     }
 
     /// As [`read_references`].
@@ -165,11 +152,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`read_prompts`]; [`Error::TooManyBad`].
     pub fn references(&self) -> Result<Read<ReferenceRow>, Error> {
-        self.read(|read, line, row| {
-            let (prompt, text) = schema::text(row)?;
-            read.rows.push(ReferenceRow { line, prompt, text });
-            Ok(())
-        })
+        self.all()
     }
 
     /// As [`read_texts`].
@@ -177,11 +160,7 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`read_prompts`]; [`Error::TooManyBad`].
     pub fn texts(&self) -> Result<Read<TextRow>, Error> {
-        self.read(|read, line, row| {
-            let (prompt, completion) = schema::text(row)?;
-            read.rows.push(TextRow { line, prompt, completion });
-            Ok(())
-        })
+        self.all()
     }
 
     /// As [`read_completions`].
@@ -189,26 +168,51 @@ impl<'a> RowReader<'a> {
     /// # Errors
     /// As [`read_prompts`]; [`Error::TooManyBad`].
     pub fn completions(&self) -> Result<Read<CompletionsRow>, Error> {
-        self.read(|read, line, row| {
-            let (prompt, given, completions) = schema::completions(row)?;
-            read.rows.push(CompletionsRow { line, prompt, given, completions });
-            Ok(())
+        self.all()
+    }
+
+    /// All rows, as those of one kind.
+    ///
+    /// # Errors
+    /// As [`read_prompts`]; [`Error::TooManyBad`].
+    pub fn all<T: FromRow>(&self) -> Result<Read<T>, Error> {
+        let mut rows = Vec::new();
+        let read = self.each(|row| {
+            rows.push(row);
+            Ok::<_, Error>(())
+        })?;
+        Ok(Read { rows, ..read })
+    }
+
+    /// As [`all`](Self::all), a row at a time: `each` has it before the next one is read, and what it returns ends the
+    /// reading. The rows of the answer are none.
+    ///
+    /// # Errors
+    /// As [`all`](Self::all), and those of `each`.
+    pub fn each<T: FromRow, E: From<Error>>(&self, mut each: impl FnMut(T) -> Result<(), E>) -> Result<Read<T>, E> {
+        let mut kept = 0;
+        self.read(|read, line, object| match T::from_row(kept, line, object) {
+            Ok(Ok(row)) => {
+                kept += 1;
+                each(row).map_err(Refused::End)
+            }
+            Ok(Err(reason)) => {
+                *read.skipped.entry(reason).or_default() += 1;
+                Ok(())
+            }
+            Err(reason) => Err(Refused::Row(reason)),
         })
     }
 
-    /// As [`texts`](Self::texts), a row at a time: `each` has it before the next one is read, and what it returns ends the
-    /// reading. The rows of the answer are none.
+    /// As [`each`](Self::each) of texts.
     ///
     /// # Errors
     /// As [`read_texts`], and those of `each`.
     pub fn each_text<E: From<Error>>(&self, each: impl FnMut(TextRow) -> Result<(), E>) -> Result<Read<TextRow>, E> {
-        self.each(each, |line, row| {
-            let (prompt, completion) = schema::text(row)?;
-            Ok(TextRow { line, prompt, completion })
-        })
+        self.each(each)
     }
 
-    /// As [`completions`](Self::completions), a row at a time.
+    /// As [`each`](Self::each) of completions.
     ///
     /// # Errors
     /// As [`read_completions`], and those of `each`.
@@ -216,13 +220,10 @@ impl<'a> RowReader<'a> {
         &self,
         each: impl FnMut(CompletionsRow) -> Result<(), E>,
     ) -> Result<Read<CompletionsRow>, E> {
-        self.each(each, |line, row| {
-            let (prompt, given, completions) = schema::completions(row)?;
-            Ok(CompletionsRow { line, prompt, given, completions })
-        })
+        self.each(each)
     }
 
-    /// As [`prompts`](Self::prompts), a row at a time.
+    /// As [`each`](Self::each) of prompts.
     ///
     /// # Errors
     /// As [`read_prompts`], and those of `each`.
@@ -230,64 +231,67 @@ impl<'a> RowReader<'a> {
         &self,
         each: impl FnMut(PromptRow) -> Result<(), E>,
     ) -> Result<Read<PromptRow>, E> {
-        let mut id = 0;
-        self.each(each, |line, row| {
-            let (prompt, reference) = schema::prompt(row)?;
-            id += 1;
-            Ok(PromptRow { id: id - 1, line, prompt, reference })
-        })
+        self.each(each)
     }
 
-    fn each<T, E: From<Error>>(
-        &self,
-        mut each: impl FnMut(T) -> Result<(), E>,
-        mut row: impl FnMut(usize, &Object) -> Result<T, String>,
-    ) -> Result<Read<T>, E> {
-        // The reader ends with an error of its own kind; which one it was is kept here.
-        let mut ended = None;
-        let read = self.read(|_, line, object| {
-            // Where bad rows are skipped the reading goes on, but `each` has ended it.
-            if ended.is_none() {
-                ended = each(row(line, object)?).err();
-            }
-            if ended.is_some() { Err(String::new()) } else { Ok(()) }
-        });
-        ended.map_or_else(|| Ok(read?), Err)
+    /// Every row as the JSON object that it is, a row at a time.
+    ///
+    /// # Errors
+    /// As [`read_json_rows`](crate::read_json_rows), and those of `each`.
+    pub fn each_object<E: From<Error>>(&self, mut each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
+        each_row_in(self.input, &self.source(), &mut |row| each(row?))
     }
 
-    /// Feeds each row to `keep` as it is read; a reason it returns becomes an error with the row's line.
-    pub(crate) fn read<T>(
-        &self,
-        mut keep: impl FnMut(&mut Read<T>, usize, &Object) -> Result<(), String>,
-    ) -> Result<Read<T>, Error> {
-        let source = match self.input {
+    fn source(&self) -> Source {
+        match self.input {
             File(path) => Source::of_path(path),
             Bytes(name, _) => Source(name.to_owned()),
-        };
+        }
+    }
+
+    /// Feeds each row to `keep` as it is read.
+    fn read<T, E: From<Error>>(
+        &self,
+        mut keep: impl FnMut(&mut Read<T>, usize, &Object) -> Result<(), Refused<E>>,
+    ) -> Result<Read<T>, E> {
+        let source = self.source();
         let (mut read, mut total) = (Read::default(), 0);
-        let mut keep_row = |row: Result<Row, Error>| {
+        let mut keep_row = |row: Result<Row, Error>| -> Result<(), E> {
             total += 1;
-            let kept = row.and_then(|Row { line, value }| match &value {
-                Value::Object(row) => keep(&mut read, line, row).map_err(|reason| source.row(line, reason)),
-                _ => Ok(()), // the reader yields objects only
-            });
+            let kept = match row {
+                Ok(Row { line, value: Value::Object(row) }) => match keep(&mut read, line, &row) {
+                    Err(Refused::Row(reason)) => Err(source.row(line, reason)),
+                    Err(Refused::End(error)) => return Err(error),
+                    Ok(()) => Ok(()),
+                },
+                Ok(_) => Ok(()), // the reader yields objects only
+                Err(error) => Err(error),
+            };
             match kept {
                 Err(bad @ Error::Row { .. }) if self.bad_lines == BadLines::Skip => {
                     read.bad += 1;
                     read.first_bad.get_or_insert_with(|| bad.to_string());
                     Ok(())
                 }
-                kept => kept,
+                kept => Ok(kept?),
             }
         };
         each_row_in(self.input, &source, &mut keep_row)?;
         match &read.first_bad {
             Some(first) if read.bad > 1 && read.bad * 100 > total => {
-                Err(Error::TooManyBad { bad: read.bad, total, first: first.clone() })
+                Err(Error::TooManyBad { bad: read.bad, total, first: first.clone() }.into())
             }
             _ => Ok(read),
         }
     }
+}
+
+/// Why a row was not kept.
+enum Refused<E> {
+    /// It is none of its kind, for this reason.
+    Row(String),
+    /// Whoever has the rows wants no more.
+    End(E),
 }
 
 /// Reads prompts, with references where the rows have them.
@@ -392,6 +396,78 @@ pub fn read_completions_from(source: &str, bytes: &[u8]) -> Result<Vec<Completio
 }
 
 pub(crate) type Object = Map<String, Value>;
+
+/// A kind of row, as a JSON object of any source can be read.
+pub trait FromRow: Sized {
+    /// The row `line` as one of this kind, `index` of them being kept already; or why it is left out and counted, which
+    /// is no error.
+    ///
+    /// # Errors
+    /// What is wrong with it, without its contents.
+    fn from_row(index: usize, line: usize, row: &Map<String, Value>) -> Result<Result<Self, &'static str>, String>;
+
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize;
+}
+
+impl FromRow for PromptRow {
+    fn from_row(id: usize, line: usize, row: &Object) -> Result<Result<Self, &'static str>, String> {
+        let (prompt, reference) = schema::prompt(row)?;
+        Ok(Ok(Self { id, line, prompt, reference }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.prompt.bytes() + self.reference.as_ref().map_or(0, String::len)
+    }
+}
+
+impl FromRow for PreferenceRow {
+    fn from_row(_: usize, line: usize, row: &Object) -> Result<Result<Self, &'static str>, String> {
+        Ok(match schema::preference(row)? {
+            Ok(schema::Pair { prompt, chosen, rejected }) => {
+                Ok(Self { line, prompt, chosen, rejected, margin: schema::number(row, "margin")? })
+            }
+            Err(reason) => Err(reason),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.prompt.bytes() + self.chosen.len() + self.rejected.len()
+    }
+}
+
+impl FromRow for ReferenceRow {
+    fn from_row(_: usize, line: usize, row: &Object) -> Result<Result<Self, &'static str>, String> {
+        let (prompt, text) = schema::text(row)?;
+        Ok(Ok(Self { line, prompt, text }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.prompt.as_ref().map_or(0, Prompt::bytes) + self.text.len()
+    }
+}
+
+impl FromRow for TextRow {
+    fn from_row(_: usize, line: usize, row: &Object) -> Result<Result<Self, &'static str>, String> {
+        let (prompt, completion) = schema::text(row)?;
+        Ok(Ok(Self { line, prompt, completion }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.prompt.as_ref().map_or(0, Prompt::bytes) + self.completion.len()
+    }
+}
+
+impl FromRow for CompletionsRow {
+    fn from_row(_: usize, line: usize, row: &Object) -> Result<Result<Self, &'static str>, String> {
+        let (prompt, given, completions) = schema::completions(row)?;
+        Ok(Ok(Self { line, prompt, given, completions }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.prompt.bytes() + self.completions.iter().map(String::len).sum::<usize>()
+    }
+}
 
 #[cfg(test)]
 mod tests;

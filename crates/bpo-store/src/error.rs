@@ -114,6 +114,16 @@ pub enum Error {
         /// The complaint.
         source: serde_json::Error,
     },
+    /// A row that does not become JSON, or that is not there.
+    #[error("cannot {action} a row of {}: {reason}", path.display())]
+    Row {
+        /// `write` or `read`.
+        action: &'static str,
+        /// Where the rows' file was made.
+        path: PathBuf,
+        /// The complaint.
+        reason: String,
+    },
     /// A line of the metrics is not what was once written there.
     #[error("{}, line {line}: {reason}", path.display())]
     MetricsDamaged {

@@ -17,6 +17,7 @@ mod journal;
 mod lock;
 mod metrics;
 mod name;
+mod rows;
 mod rundir;
 #[cfg(test)]
 mod scratch;
@@ -26,4 +27,5 @@ pub use error::Error;
 pub use io::{Blow, Hook, Io, Operation};
 pub use journal::{Journal, JournalView, TornTail};
 pub use metrics::MetricsLog;
+pub use rows::RowFile;
 pub use rundir::RunDir;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::lock::{self, Lock};
-use crate::{Checkpoints, Error, Io, Journal, MetricsLog, checkpoint, io, journal, metrics, name};
+use crate::{Checkpoints, Error, Io, Journal, MetricsLog, RowFile, checkpoint, io, journal, metrics, name};
 
 /// The recipe's name: a folder with one is a run.
 const RECIPE: &str = "recipe.toml";
@@ -85,6 +86,11 @@ impl RunDir {
             self.io.create_folder(folder)?;
         }
         self.io.write_atomic(&path, bytes)
+    }
+
+    /// Room for rows that are read back by index, on the disk of this folder; none of it outlives the process.
+    pub fn rows<T: Serialize + DeserializeOwned>(&self) -> RowFile<T> {
+        RowFile::new(&self.io, &self.path)
     }
 
     /// Whether the run is done.

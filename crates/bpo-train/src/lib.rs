@@ -26,6 +26,7 @@ mod remote;
 mod replay;
 mod report;
 mod reward;
+mod rows_at_work;
 mod run;
 mod schedule;
 mod score;

@@ -10,6 +10,8 @@ use crate::CurvePoint;
 /// A part of a step that lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Tokenising the data, before the first step, where there is much of it.
+    Tokenise,
     /// Sampling completions.
     Sample,
     /// Asking the annotator.

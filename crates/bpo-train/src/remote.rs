@@ -5,6 +5,7 @@ use bpo_data::{Group, Tokenizer};
 use bpo_model::Decoder;
 use bpo_sampler::GenerateConfig;
 use bpo_service::{Asked, Drawing, Finish, Format, PromptForm, Sampler};
+use bpo_store::RowFile;
 
 use crate::{
     Drawn, Error, Observer, Origin, Sample, Stage, TrainPrompt, Trainable,
@@ -64,19 +65,34 @@ impl Remote {
         self.sampler.config().format != Format::Vllm
     }
 
-    /// Takes prompts out that cannot be sent as text, if that is how they are sent, and says how many.
-    pub(crate) fn keep_readable(&self, tokenizer: &Tokenizer, prompts: &mut Vec<TrainPrompt>) -> Option<String> {
-        let before = prompts.len();
-        if self.sends_text() {
-            prompts.retain(|prompt| matches!(readable(tokenizer, &prompt.ids, self.adds_prefix()), Ok(Some(_))));
+    /// The prompts that can be sent as text, if that is how they are sent, put into `kept`, and what is to be said about
+    /// the others.
+    ///
+    /// # Errors
+    /// From the files of rows.
+    pub(crate) fn readable(
+        &self,
+        tokenizer: &Tokenizer,
+        prompts: RowFile<TrainPrompt>,
+        mut kept: RowFile<TrainPrompt>,
+    ) -> Result<(RowFile<TrainPrompt>, Option<String>), Error> {
+        if !self.sends_text() {
+            return Ok((prompts, None));
         }
-        let dropped = before - prompts.len();
-        (dropped > 0).then(|| {
+        for prompt in prompts.iter() {
+            let prompt = prompt?;
+            if matches!(readable(tokenizer, &prompt.ids, self.adds_prefix()), Ok(Some(_))) {
+                kept.push(&prompt)?;
+            }
+        }
+        let dropped = prompts.len() - kept.len();
+        let note = (dropped > 0).then(|| {
             format!(
                 "{dropped} prompts left out: as text the server would read them as other tokens, which `prompt = \"ids\"` \
                  of the sampler avoids where the server takes ids"
             )
-        })
+        });
+        Ok((kept, note))
     }
 
     /// Has the server load the behaviour's adapter, unless it has that of this step.

@@ -1,7 +1,8 @@
 //! Supervised fine-tuning: the policy a preference run starts from.
-use bpo_data::{Counts, Group, TextRow, Tokenizer, fit_pair};
+use bpo_data::{Counts, Group, Rows as RowsOf, TextRow, Tokenizer, fit_pair};
 use bpo_model::{Adapter, Decoder};
-use bpo_store::RunDir;
+use bpo_store::{RowFile, RunDir};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     evaluate::pack,
     export::export,
     numerics::{Rows, not_finite},
+    rows_at_work::worked,
     run::mixed,
     state::State,
     steps::{Steps, TOKENS},
@@ -23,7 +25,7 @@ pub struct SftInputs {
     /// Text ↔ ids.
     pub tokenizer: Tokenizer,
     /// Texts.
-    pub rows: Vec<TextRow>,
+    pub rows: RowsOf<TextRow>,
     /// Tokenizer files written beside the model.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -40,6 +42,7 @@ pub struct SftReport {
 }
 
 /// A row as ids: what is read without loss, and what is learnt.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Example {
     context: Vec<u32>,
     target: Vec<u32>,
@@ -67,14 +70,15 @@ pub fn sft(
     let shared = recipe.as_recipe();
     let SftInputs { base, base_name, tokenizer, rows, companions } = inputs;
     let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
-    let (examples, note) = examples(recipe, &tokenizer, base.config().max_position_embeddings, rows)?;
+    let context = base.config().max_position_embeddings;
+    let (examples, note) = examples(recipe, &tokenizer, context, &rows, dir.rows(), observer)?;
     note.iter().for_each(|note| observer.note(note));
     let start = (initial(recipe, &base)?, &base.device());
     let mut steps = Steps::resumed(&shared, examples.len(), start, dir, observer)?;
     let is_done = steps.complete(observer, |state, order, rate, observer| {
-        let batch: Vec<&Example> = order.iter().map(|&index| &examples[index]).collect();
+        let batch = some(&examples, order)?;
         let (loss, grad_norm) = step(&shared, &base, &tokenizer, state, (order, &batch), rate, (dir, observer))?;
-        let tokens: usize = batch.iter().map(|example| example.length()).sum();
+        let tokens: usize = batch.iter().map(Example::length).sum();
         let said = [("loss", json!(loss)), ("grad_norm", json!(grad_norm)), (TOKENS, json!(tokens))];
         Ok(said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     })?;
@@ -97,7 +101,7 @@ pub(crate) fn initial(recipe: &SftRecipe, base: &Decoder) -> Result<Trainable, E
 
 /// Rows that are scored together.
 pub(crate) struct Micro<'a> {
-    pub rows: &'a [&'a Example],
+    pub rows: &'a [Example],
     /// What is learnt of the whole step, in tokens.
     pub tokens: usize,
     /// Of the dropout.
@@ -129,7 +133,7 @@ fn step(
     base: &Decoder,
     tokenizer: &Tokenizer,
     state: &mut State,
-    (order, batch): (&[usize], &[&Example]),
+    (order, batch): (&[usize], &[Example]),
     rate: f64,
     (dir, observer): (&RunDir, &mut dyn Observer),
 ) -> Result<(f64, f64), Error> {
@@ -153,59 +157,81 @@ fn step(
 }
 
 /// A batch by the places of its rows in the data that are left.
-fn rows(order: &[usize], batch: &[&Example]) -> Rows {
-    let row = |(&row, example): (&usize, &&Example)| {
+fn rows(order: &[usize], batch: &[Example]) -> Rows {
+    let row = |(&row, example): (&usize, &Example)| {
         (row, json!({"row": row, "context": example.context, "target": example.target}))
     };
     order.iter().zip(batch).map(row).collect()
 }
 
-/// The rows that are trained on, and what is to be said about the others.
+/// The examples at these places.
+pub(crate) fn some(examples: &RowFile<Example>, places: &[usize]) -> Result<Vec<Example>, Error> {
+    places.iter().map(|&place| Ok(examples.get(place)?)).collect()
+}
+
+/// Puts the rows that are trained on into `examples`, which is empty; and what is to be said about the others.
 pub(crate) fn examples(
     recipe: &SftRecipe,
     tokenizer: &Tokenizer,
     context: usize,
-    rows: Vec<TextRow>,
-) -> Result<(Vec<Example>, Option<String>), Error> {
+    rows: &RowsOf<TextRow>,
+    mut examples: RowFile<Example>,
+    observer: &mut dyn Observer,
+) -> Result<(RowFile<Example>, Option<String>), Error> {
     let limits = bpo_data::Limits {
         max_prompt_length: None,
         max_length: Some(recipe.max_length.min(context)),
         truncation: recipe.truncation,
     };
     let mut counts = Counts::default();
-    let mut examples = Vec::with_capacity(rows.len());
-    for row in rows {
-        let (prompt, learn_all) = match &row.prompt {
-            Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
-            None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
-        };
-        let completion = tokenizer.encode_completion(&row.completion, true)?;
-        let (mut context, mut target) = if prompt.is_empty() {
-            let mut tokens = completion;
-            if tokens.len() < 2 {
+    let work = |row: &TextRow| ids(recipe, tokenizer, row);
+    worked(
+        rows,
+        observer,
+        |row| Ok(Some(row)),
+        work,
+        |_, ids| {
+            let Some(Example { context, target }) = ids? else {
                 counts.record(bpo_data::DropReason::CompletionEmpty);
-                continue;
+                return Ok(());
+            };
+            let has_bos = tokenizer.bos_id().is_some_and(|bos| context.first() == Some(&bos));
+            if let Some((context, target)) = counts.keep(fit_pair(context, target, &limits, has_bos)?) {
+                examples.push(&Example { context, target })?;
             }
-            let rest = tokens.split_off(1);
-            (tokens, rest)
-        } else {
-            (prompt, completion)
-        };
-        if learn_all && context.len() > 1 {
-            let mut rest = context.split_off(1);
-            rest.append(&mut target);
-            target = rest;
-        }
-        let has_bos = tokenizer.bos_id().is_some_and(|bos| context.first() == Some(&bos));
-        if let Some((context, target)) = counts.keep(fit_pair(context, target, &limits, has_bos)?) {
-            examples.push(Example { context, target });
-        }
-    }
+            Ok(())
+        },
+    )?;
     if examples.is_empty() {
         return Err(Error::Data(format!("no row is left to train on: {counts}")));
     }
     let note = (counts.total_dropped() + counts.truncated > 0).then(|| format!("rows: {counts}"));
     Ok((examples, note))
+}
+
+/// What of a row is read without loss, and what is learnt; `None` where nothing is.
+fn ids(recipe: &SftRecipe, tokenizer: &Tokenizer, row: &TextRow) -> Result<Option<Example>, bpo_data::Error> {
+    let (prompt, learn_all) = match &row.prompt {
+        Some(prompt) => (tokenizer.encode_prompt(prompt)?, recipe.train_on_prompt),
+        None => (tokenizer.encode_prompt(&bpo_data::Prompt::Text(String::new()))?, true),
+    };
+    let completion = tokenizer.encode_completion(&row.completion, true)?;
+    let (mut context, mut target) = if prompt.is_empty() {
+        let mut tokens = completion;
+        if tokens.len() < 2 {
+            return Ok(None);
+        }
+        let rest = tokens.split_off(1);
+        (tokens, rest)
+    } else {
+        (prompt, completion)
+    };
+    if learn_all && context.len() > 1 {
+        let mut rest = context.split_off(1);
+        rest.append(&mut target);
+        target = rest;
+    }
+    Ok(Some(Example { context, target }))
 }
 
 /// From the metrics, which know the steps before an interruption too.

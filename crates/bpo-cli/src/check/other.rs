@@ -49,7 +49,7 @@ pub fn causal(
     let plan = |looked: &Looked, facts: &mut Map<String, Value>| {
         let (rows, references) = causal::rows(&settings, progress)?;
         facts.insert("texts".into(), rows.len().into());
-        let plan = settings.plan(looked.sizes(), &looked.tokenizer, &rows, references)?;
+        let plan = settings.plan(looked.sizes(), &looked.tokenizer, &rows, references.as_ref())?;
         let drawn = match settings.causal_estimator {
             CausalEstimator::Ipw => 0,
             CausalEstimator::Dr => settings.samples_per_prompt,
@@ -85,7 +85,7 @@ pub fn sft(
     let plan = |looked: &Looked, facts: &mut Map<String, Value>| {
         let rows = sft::rows(&settings, progress)?;
         facts.insert("texts".into(), rows.len().into());
-        Ok(settings.plan(looked.sizes(), &looked.tokenizer, rows)?)
+        Ok(settings.plan(looked.sizes(), &looked.tokenizer, &rows)?)
     };
     facts(args, &settings, kind, (globals, progress), (looked, plan), |inputs, budget| settings.tried(inputs, budget))
 }
@@ -107,7 +107,7 @@ pub fn reward(
     let plan = |looked: &Looked, facts: &mut Map<String, Value>| {
         let (rows, held_out) = reward::rows(&settings, progress)?;
         facts.insert("pairs".into(), rows.len().into());
-        Ok(settings.plan(looked.sizes(), &looked.tokenizer, rows, held_out)?)
+        Ok(settings.plan(looked.sizes(), &looked.tokenizer, &rows, held_out.as_ref())?)
     };
     facts(args, &settings, kind, (globals, progress), (looked, plan), |inputs, budget| settings.tried(inputs, budget))
 }

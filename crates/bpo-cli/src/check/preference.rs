@@ -1,8 +1,9 @@
 //! Recipes of `bpo train` on prompts or pairs.
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use bpo_annotate::{Annotator, AnnotatorConfig, Comparison, Verdict};
-use bpo_train::{Body, Footprint, Load, Pace, Prepared, Recipe, Rehearsal, Sizes};
+use bpo_store::RowFile;
+use bpo_train::{Body, Footprint, Load, Pace, Prepared, Recipe, Rehearsal, Silent, Sizes};
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 use toml::Table;
@@ -86,12 +87,15 @@ fn footprint(
     };
     let rows = train::rows(settings, progress)?;
     let references = data::references(settings.references.as_deref(), settings.bad_lines, progress)?;
-    let prepared = bpo_train::prepare(settings, &looked.tokenizer, config.max_position_embeddings, rows, references)?;
-    let load = load(settings, &prepared, weight_bytes);
+    let (context, train) = (config.max_position_embeddings, RowFile::temporary());
+    let tokenizer = &looked.tokenizer;
+    let prepared = bpo_train::prepare(settings, tokenizer, context, rows, references.as_ref(), train, &mut Silent)?;
+    let lengths = Lengths::of(&prepared)?;
+    let load = load(settings, &lengths, weight_bytes);
     let footprint = Footprint::of(settings, config, parameters, load);
     let steps = settings.steps(prepared.train.len());
     facts.insert("model".into(), looked.facts());
-    facts.insert("data".into(), rows_facts(&prepared));
+    facts.insert("data".into(), rows_facts(&prepared, &lengths));
     facts.insert("steps".into(), steps.into());
     facts.insert("reference".into(), settings.reference_in_words(steps).into());
     facts.insert("judged_responses".into(), judged(settings, steps).into());
@@ -99,12 +103,33 @@ fn footprint(
     Ok(footprint)
 }
 
-/// The longest of everything that is trained on.
-fn load(settings: &Recipe, prepared: &Prepared, weight_bytes: usize) -> Load {
-    let prompts: Vec<usize> = prepared.train.iter().map(|prompt| prompt.ids.len()).collect();
-    let given = prepared.train.iter().flat_map(|prompt| &prompt.given).map(|sample| sample.tokens.len());
-    let completion = if settings.pairs.is_some() { mean(&given.collect::<Vec<_>>()) } else { settings.max_new_tokens };
-    Load { prompt: mean(&prompts), completion, weight_bytes }
+/// Of what is trained on.
+#[derive(Default)]
+struct Lengths {
+    /// Tokens of each prompt.
+    prompts: Vec<usize>,
+    /// Tokens of each completion given with one.
+    given: Vec<usize>,
+    /// Prompts of different texts.
+    different: usize,
+}
+
+impl Lengths {
+    fn of(prepared: &Prepared) -> Result<Self, Failure> {
+        let (mut lengths, mut texts) = (Self::default(), HashSet::new());
+        for prompt in prepared.train.iter() {
+            let prompt = prompt?;
+            lengths.prompts.push(prompt.ids.len());
+            lengths.given.extend(prompt.given.iter().map(|sample| sample.tokens.len()));
+            texts.insert(blake3::hash(prompt.text.as_bytes()));
+        }
+        Ok(Self { different: texts.len(), ..lengths })
+    }
+}
+
+fn load(settings: &Recipe, lengths: &Lengths, weight_bytes: usize) -> Load {
+    let completion = if settings.pairs.is_some() { mean(&lengths.given) } else { settings.max_new_tokens };
+    Load { prompt: mean(&lengths.prompts), completion, weight_bytes }
 }
 
 /// A batch's length is nearer to the mean of its rows than to the longest.
@@ -116,16 +141,12 @@ fn judged(settings: &Recipe, steps: u64) -> u64 {
     steps * (settings.prompts_per_step() * settings.judged_per_prompt()) as u64
 }
 
-fn rows_facts(prepared: &Prepared) -> Value {
-    let mut texts: Vec<&str> = prepared.train.iter().map(|prompt| prompt.text.as_str()).collect();
-    texts.sort_unstable();
-    texts.dedup();
-    let longest = prepared.train.iter().map(|prompt| prompt.ids.len()).max();
+fn rows_facts(prepared: &Prepared, lengths: &Lengths) -> Value {
     json!({
         "training": prepared.train.len(),
         "held_out": prepared.eval.len(),
-        "duplicates": prepared.train.len() - texts.len(),
-        "longest_prompt": longest,
+        "duplicates": prepared.train.len() - lengths.different,
+        "longest_prompt": lengths.prompts.iter().max(),
         "notes": prepared.notes,
     })
 }

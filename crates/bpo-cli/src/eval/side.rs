@@ -163,7 +163,7 @@ impl EvalArgs {
         let max_new_tokens = self.max_new_tokens as usize;
         let room = Recipe { max_new_tokens, max_prompt_length: usize::MAX, ..Recipe::default() };
         let limits = room.limits(config.max_position_embeddings)?;
-        let references: Vec<ReferenceRow> = rows.iter().map(|(row, _)| row.clone()).collect();
+        let references = rows.iter().map(|(row, _)| row.clone()).collect::<Vec<ReferenceRow>>().into();
         let has_text: BTreeMap<usize, bool> = rows.iter().map(|(row, has_text)| (row.line, *has_text)).collect();
         let (mut prompts, _) = eval_prompts(&references, &tokenizer, &limits, self.size(), self.apply_chat_template)?;
         for eval in prompts.iter_mut().filter(|eval| has_text.get(&eval.prompt.id) == Some(&false)) {

@@ -1,7 +1,8 @@
 //! What the model and the data are: sizes and lengths.
 use bpo_data::Prompt;
 use bpo_model::DecoderConfig;
-use bpo_train::{Recipe, TrainRows};
+use bpo_store::RowFile;
+use bpo_train::{Recipe, Silent, TrainRows};
 use burn::tensor::FloatDType;
 
 use super::Answers;
@@ -46,15 +47,23 @@ pub fn at(answers: &Answers, globals: &Globals) -> Result<Found, Failure> {
     let progress = globals.progress();
     let rows = train::rows(&settings, &progress)?;
     let references = data::references(settings.references.as_deref(), settings.bad_lines, &progress)?;
-    let wants_template = tokenizer.has_chat_template() && has_text(&rows);
+    let wants_template = tokenizer.has_chat_template() && has_text(&rows)?;
     let wanted = Recipe { apply_chat_template: wants_template, ..settings };
     let context = config.max_position_embeddings;
-    let texts: Vec<String> = references.iter().flatten().map(|row| row.text.clone()).collect();
-    let prepared = bpo_train::prepare(&wanted, &tokenizer, context, rows, None)?;
-    let mut prompts: Vec<usize> = prepared.train.iter().map(|prompt| prompt.ids.len()).collect();
-    let given = prepared.train.iter().flat_map(|prompt| &prompt.given).map(|sample| Ok(sample.tokens.len()));
-    let referred = texts.iter().map(|text| Ok(tokenizer.encode_completion(text, true)?.len()));
-    let mut completions = given.chain(referred).collect::<Result<Vec<usize>, Failure>>()?;
+    let train = RowFile::temporary();
+    let prepared = bpo_train::prepare(&wanted, &tokenizer, context, rows, None, train, &mut Silent)?;
+    let (mut prompts, mut completions) = (Vec::new(), Vec::new());
+    for prompt in prepared.train.iter() {
+        let prompt = prompt?;
+        prompts.push(prompt.ids.len());
+        completions.extend(prompt.given.iter().map(|sample| sample.tokens.len()));
+    }
+    if let Some(references) = &references {
+        references.each(|row| -> Result<(), Failure> {
+            completions.push(tokenizer.encode_completion(&row.text, true)?.len());
+            Ok(())
+        })?;
+    }
     prompts.sort_unstable();
     completions.sort_unstable();
     let kept = settings_dtype(&wanted, &checkpoint, globals)?;
@@ -66,7 +75,7 @@ pub fn at(answers: &Answers, globals: &Globals) -> Result<Found, Failure> {
         wants_template,
         prompts,
         completions,
-        references: texts.len(),
+        references: references.map_or(0, |rows| rows.len()),
         memory: check::memory().map(|(total, _)| total),
     })
 }
@@ -88,10 +97,15 @@ fn settings(answers: &Answers) -> Result<Recipe, Failure> {
     Ok(Recipe { max_prompt_length: usize::MAX, max_new_tokens: 1, eval_size: 0, ..settings })
 }
 
-fn has_text(rows: &TrainRows) -> bool {
-    let is_text = |prompt: &Prompt| matches!(prompt, Prompt::Text(_));
+fn has_text(rows: &TrainRows) -> Result<bool, Failure> {
+    let mut found = false;
+    let mut look = |prompt: Prompt| {
+        found |= matches!(prompt, Prompt::Text(_));
+        Ok::<(), Failure>(())
+    };
     match rows {
-        TrainRows::Prompts(rows) => rows.iter().any(|row| is_text(&row.prompt)),
-        TrainRows::Pairs(rows) => rows.iter().any(|row| is_text(&row.prompt)),
+        TrainRows::Prompts(rows) => rows.each(|row| look(row.prompt))?,
+        TrainRows::Pairs(rows) => rows.each(|row| look(row.prompt))?,
     }
+    Ok(found)
 }

@@ -1,73 +1,89 @@
-//! Facts about a data file.
+//! Facts about a data file, which is read several times and never held.
 use std::path::Path;
 
-use bpo_data::{Error, Limits, Row, Tokenizer, held_out, read_json_rows, read_preferences, read_prompts, read_texts};
+use bpo_data::{Error, FromRow, Limits, PreferenceRow, PromptRow, Row, RowReader, TextRow, Tokenizer, held_out};
 use serde_json::{Map, Value, json};
 
 use super::{
     InspectArgs, object,
-    sample::{self, Text},
+    sample::{self, Fitting, Text},
 };
 use crate::{failure::Failure, source::ModelSource};
 
 /// Characters of the first row that are shown.
 const SHOWN: usize = 400;
 
-/// What a tokenizer makes of a file.
+/// What a tokenizer makes of a row.
 pub struct Tokenized {
     tokenizer: Tokenizer,
-    texts: Vec<Text>,
-    row: usize,
+    row: Text,
 }
 
 impl Tokenized {
     /// The row that is shown, and what shows it.
     pub fn sample(&self) -> (&Text, &Tokenizer) {
-        (&self.texts[self.row], &self.tokenizer)
+        (&self.row, &self.tokenizer)
     }
 }
 
 /// Rows, schema, first row; with a model lengths, what fits, and a row in ids.
 pub fn facts(args: &InspectArgs) -> Result<(Map<String, Value>, Option<Tokenized>), Failure> {
     let path: &Path = &args.path;
-    let rows = read_json_rows(path)?;
-    let keys: Vec<&String> = rows[0].value.as_object().into_iter().flat_map(Map::keys).collect();
+    let (mut first, mut rows) = (None, 0);
+    RowReader::file(path).each_object(|row| {
+        first.get_or_insert(row);
+        rows += 1;
+        Ok::<_, Error>(())
+    })?;
+    // A file without rows is an error of the reader's.
+    let first = first.unwrap_or(Row { line: 1, value: Value::Null });
+    let keys: Vec<&String> = first.value.as_object().into_iter().flat_map(Map::keys).collect();
     let mut facts = object(json!({
         "kind": "data",
         "path": path.display().to_string(),
-        "rows": rows.len(),
+        "rows": rows,
         "keys": keys,
-        "reads_as": reads_as(path, &rows[0]),
-        "first_row": shown(&rows[0].value),
+        "reads_as": reads_as(path, &first),
+        "first_row": shown(&first.value),
     }));
     let Some(model) = &args.model else { return Ok((facts, None)) };
     let tokenizer = model.load_tokenizer()?;
-    facts.insert("tokens".into(), tokens(path, &rows, &tokenizer)?);
-    let texts = texts(path, &rows)?;
-    let Some(row) = args.row.checked_sub(1).filter(|row| *row < texts.len()) else {
-        return Err(Failure::usage(format!("--row {}: there are rows 1 to {}", args.row, texts.len())));
+    facts.insert("tokens".into(), tokens(path, &first, &tokenizer)?);
+    let kind = Kind::of(path, &first);
+    let mut fitting = Fitting::new(limits(args, model));
+    let (mut sides, mut shown, mut index) = ([0, 0], None, 0);
+    kind.each(path, |text| {
+        index += 1;
+        let side = side(&text, args.seed);
+        if let Some(is_held_out) = side {
+            sides[usize::from(is_held_out)] += 1;
+        }
+        fitting.add(&text, &tokenizer)?;
+        if index == args.row {
+            shown = Some((text, side));
+        }
+        Ok(())
+    })?;
+    let Some((row, side)) = shown else {
+        return Err(Failure::usage(format!("--row {}: there are rows 1 to {index}", args.row)));
     };
-    let limits = limits(args, model);
-    facts.insert("split".into(), split(&texts, row, args.seed));
-    facts.insert("fitting".into(), sample::fitting(&texts, &tokenizer, &limits)?);
-    facts.insert("sample".into(), sample::facts(&texts[row], &tokenizer)?);
-    Ok((facts, Some(Tokenized { tokenizer, texts, row })))
-}
-
-/// Which rows `bpo train` holds out, by their prompts' text: the same ones on every machine, in whatever order.
-fn split(texts: &[Text], row: usize, seed: u64) -> Value {
-    let is_held_out = |text: &Text| {
-        let prompt = text.prompt.as_ref()?;
-        Some(held_out(&prompt.text(), seed, bpo_train::HELD_OUT))
-    };
-    let sides: Vec<Option<bool>> = texts.iter().map(is_held_out).collect();
-    let count = |side| sides.iter().filter(|found| **found == Some(side)).count();
-    let shown = match sides[row] {
+    let side = match side {
         Some(true) => "held out",
         Some(false) => "training",
         None => "no prompt: never held out",
     };
-    json!({"seed": seed, "training": count(false), "held_out": count(true), "shown_row": shown})
+    let [training, held_out] = sides;
+    let split = json!({"seed": args.seed, "training": training, "held_out": held_out, "shown_row": side});
+    facts.insert("split".into(), split);
+    facts.insert("fitting".into(), fitting.told());
+    facts.insert("sample".into(), sample::facts(&row, &tokenizer)?);
+    Ok((facts, Some(Tokenized { tokenizer, row })))
+}
+
+/// Whether `bpo train` holds a row out, by its prompt's text: the same ones on every machine, in whatever order.
+fn side(text: &Text, seed: u64) -> Option<bool> {
+    let prompt = text.prompt.as_ref()?;
+    Some(held_out(&prompt.text(), seed, bpo_train::HELD_OUT))
 }
 
 /// What was asked for, or else the context that the model was trained with.
@@ -76,29 +92,54 @@ fn limits(args: &InspectArgs, model: &ModelSource) -> Limits {
     Limits { max_length: args.max_length.or(context), max_prompt_length: args.max_prompt_length, ..Limits::default() }
 }
 
-/// The rows as pairs, or as texts, or as prompts: the first that they can be read as.
-fn texts(path: &Path, rows: &[Row]) -> Result<Vec<Text>, Failure> {
-    if (has(&rows[0], "chosen") || has(&rows[0], "completions"))
-        && let Ok(pairs) = read_preferences(path)
-        && !pairs.rows.is_empty()
-    {
-        let text = |row: bpo_data::PreferenceRow| Text {
-            line: row.line,
-            prompt: Some(row.prompt),
-            completions: vec![("chosen", row.chosen), ("rejected", row.rejected)],
-        };
-        return Ok(pairs.rows.into_iter().map(text).collect());
+/// What rows are read as.
+#[derive(Clone, Copy)]
+enum Kind {
+    Pairs,
+    Texts,
+    Prompts,
+}
+
+impl Kind {
+    /// Pairs, or texts, or prompts: the first that the rows can be read as.
+    fn of(path: &Path, first: &Row) -> Self {
+        match () {
+            () if has_pairs(first) && count::<PreferenceRow>(path).is_ok_and(|(pairs, _)| pairs > 0) => Self::Pairs,
+            () if count::<TextRow>(path).is_ok() => Self::Texts,
+            () => Self::Prompts,
+        }
     }
-    if let Ok(texts) = read_texts(path) {
-        let text = |row: bpo_data::TextRow| Text {
-            line: row.line,
-            prompt: row.prompt,
-            completions: vec![("completion", row.completion)],
-        };
-        return Ok(texts.into_iter().map(text).collect());
+
+    fn each(self, path: &Path, mut each: impl FnMut(Text) -> Result<(), Failure>) -> Result<(), Failure> {
+        let reader = RowReader::file(path);
+        match self {
+            Self::Pairs => drop(reader.each(|row: PreferenceRow| {
+                let completions = vec![("chosen", row.chosen), ("rejected", row.rejected)];
+                each(Text { line: row.line, prompt: Some(row.prompt), completions })
+            })?),
+            Self::Texts => drop(reader.each(|row: TextRow| {
+                each(Text { line: row.line, prompt: row.prompt, completions: vec![("completion", row.completion)] })
+            })?),
+            Self::Prompts => drop(reader.each(|row: PromptRow| {
+                each(Text { line: row.line, prompt: Some(row.prompt), completions: Vec::new() })
+            })?),
+        }
+        Ok(())
     }
-    let text = |row: bpo_data::PromptRow| Text { line: row.line, prompt: Some(row.prompt), completions: Vec::new() };
-    Ok(read_prompts(path)?.into_iter().map(text).collect())
+}
+
+fn has_pairs(first: &Row) -> bool {
+    has(first, "chosen") || has(first, "completions")
+}
+
+/// Rows of a kind, and how many were left out.
+fn count<T: FromRow>(path: &Path) -> Result<(usize, usize), Error> {
+    let mut rows = 0;
+    let read = RowReader::file(path).each(|_: T| {
+        rows += 1;
+        Ok::<_, Error>(())
+    })?;
+    Ok((rows, read.skipped.values().sum()))
 }
 
 fn shown(row: &Value) -> String {
@@ -119,43 +160,48 @@ fn reads_as(path: &Path, first: &Row) -> Value {
     let told = |result: Result<String, Error>| result.unwrap_or_else(|error| format!("no: {error}"));
     let mut readings = Map::new();
     let mut tell = |what: &str, result| readings.insert(what.to_owned(), told(result).into());
-    tell(
-        "prompts",
-        read_prompts(path).map(|rows| {
-            let references = rows.iter().filter(|row| row.reference.is_some()).count();
-            format!("{} rows, {references} with a reference", rows.len())
-        }),
-    );
-    if has(first, "chosen") || has(first, "completions") {
-        tell(
-            "pairs",
-            read_preferences(path).map(|read| {
-                let skipped: usize = read.skipped.values().sum();
-                format!("{} pairs, {skipped} skipped", read.rows.len())
-            }),
-        );
+    let (mut rows, mut references) = (0, 0);
+    let prompts = RowReader::file(path).each_prompt(|row| {
+        (rows, references) = (rows + 1, references + usize::from(row.reference.is_some()));
+        Ok::<_, Error>(())
+    });
+    tell("prompts", prompts.map(|_| format!("{rows} rows, {references} with a reference")));
+    if has_pairs(first) {
+        tell("pairs", count::<PreferenceRow>(path).map(|(rows, skipped)| format!("{rows} pairs, {skipped} skipped")));
     } else {
-        tell("texts", read_texts(path).map(|rows| format!("{} texts", rows.len())));
+        tell("texts", count::<TextRow>(path).map(|(rows, _)| format!("{rows} texts")));
     }
     Value::Object(readings)
 }
 
 /// Lengths in tokens of each kind of text in the rows.
-fn tokens(path: &Path, rows: &[Row], tokenizer: &Tokenizer) -> Result<Value, Failure> {
+fn tokens(path: &Path, first: &Row, tokenizer: &Tokenizer) -> Result<Value, Failure> {
     let mut stats = Map::new();
-    if let Ok(prompts) = read_prompts(path) {
-        let lengths = prompts.iter().map(|row| Ok(tokenizer.encode_prompt(&row.prompt)?.len()));
-        stats.insert("prompt".into(), summary(lengths.collect::<Result<_, Failure>>()?));
+    if count::<PromptRow>(path).is_ok() {
+        let mut lengths = Vec::new();
+        RowReader::file(path).each_prompt(|row| {
+            lengths.push(tokenizer.encode_prompt(&row.prompt)?.len());
+            Ok::<_, Failure>(())
+        })?;
+        stats.insert("prompt".into(), summary(lengths));
     }
-    let completion = |text: &str| Ok(tokenizer.encode_completion(text, false)?.len());
-    if let (true, Ok(pairs)) = (has(&rows[0], "chosen") || has(&rows[0], "completions"), read_preferences(path)) {
-        for (name, of) in [("chosen", 0), ("rejected", 1)] {
-            let lengths = pairs.rows.iter().map(|row| completion([&row.chosen, &row.rejected][of]));
-            stats.insert(name.into(), summary(lengths.collect::<Result<_, Failure>>()?));
-        }
-    } else if let Ok(texts) = read_texts(path) {
-        let lengths = texts.iter().map(|row| completion(&row.completion));
-        stats.insert("completion".into(), summary(lengths.collect::<Result<_, Failure>>()?));
+    let length = |text: &str| Ok::<_, Failure>(tokenizer.encode_completion(text, false)?.len());
+    if has_pairs(first) && count::<PreferenceRow>(path).is_ok() {
+        let (mut chosen, mut rejected) = (Vec::new(), Vec::new());
+        RowReader::file(path).each(|row: PreferenceRow| {
+            chosen.push(length(&row.chosen)?);
+            rejected.push(length(&row.rejected)?);
+            Ok::<_, Failure>(())
+        })?;
+        stats.insert("chosen".into(), summary(chosen));
+        stats.insert("rejected".into(), summary(rejected));
+    } else if count::<TextRow>(path).is_ok() {
+        let mut lengths = Vec::new();
+        RowReader::file(path).each_text(|row| {
+            lengths.push(length(&row.completion)?);
+            Ok::<_, Failure>(())
+        })?;
+        stats.insert("completion".into(), summary(lengths));
     }
     Ok(Value::Object(stats))
 }

@@ -31,10 +31,22 @@ fn encoded(text: &Text, tokenizer: &Tokenizer) -> Result<Encoded, Failure> {
     Ok(Encoded { prompt, completions: completions.collect::<Result<_, _>>()? })
 }
 
-/// How many of the rows fit `limits`, are cut, or are left out, and why.
-pub fn fitting(texts: &[Text], tokenizer: &Tokenizer, limits: &Limits) -> Result<Value, Failure> {
-    let (mut counts, mut kept) = (Counts::default(), 0);
-    for text in texts {
+/// How many rows fit limits, are cut, or are left out, and why.
+pub struct Fitting {
+    limits: Limits,
+    counts: Counts,
+    kept: usize,
+}
+
+impl Fitting {
+    /// Of no rows yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, counts: Counts::default(), kept: 0 }
+    }
+
+    /// Counts a row.
+    pub fn add(&mut self, text: &Text, tokenizer: &Tokenizer) -> Result<(), Failure> {
+        let Self { limits, counts, kept } = self;
         let Encoded { prompt, completions } = encoded(text, tokenizer)?;
         let fits = if completions.is_empty() {
             counts.keep(fit_prompt(prompt, limits, false)?).is_some()
@@ -44,16 +56,22 @@ pub fn fitting(texts: &[Text], tokenizer: &Tokenizer, limits: &Limits) -> Result
         } else {
             counts.keep(fit_group(prompt, completions, limits, false)?).is_some()
         };
-        kept += usize::from(fits);
+        *kept += usize::from(fits);
+        Ok(())
     }
-    let dropped: Value = counts.dropped.iter().map(|(reason, count)| (reason.to_string(), json!(count))).collect();
-    Ok(json!({
-        "max_length": limits.max_length,
-        "max_prompt_length": limits.max_prompt_length,
-        "kept": kept,
-        "truncated": counts.truncated,
-        "dropped": dropped,
-    }))
+
+    /// As facts.
+    pub fn told(&self) -> Value {
+        let Self { limits, counts, kept } = self;
+        let dropped: Value = counts.dropped.iter().map(|(reason, count)| (reason.to_string(), json!(count))).collect();
+        json!({
+            "max_length": limits.max_length,
+            "max_prompt_length": limits.max_prompt_length,
+            "kept": kept,
+            "truncated": counts.truncated,
+            "dropped": dropped,
+        })
+    }
 }
 
 /// The row in ids, with the mask of the tokens that a loss covers.

@@ -1,13 +1,13 @@
 //! Log-probs under a language model, from hidden states: the logits of a batch are never held.
-use bpo_data::{Group, Row, padded};
+use bpo_data::{Group, padded};
 use bpo_model::Decoder;
 use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
     ScoreArgs,
-    batches::{WINDOW, batches},
-    rows::{RowFile, Sequence, hold_ids},
+    batches::{batches, in_windows},
+    rows::{RowFile, Sequence},
 };
 use crate::{
     args::Globals,
@@ -18,30 +18,40 @@ use crate::{
 
 /// Prints `logp` and `length` of every row.
 pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Globals) -> Result<(), Failure> {
-    let file = RowFile::read(&args.input)?;
-    let objects = file.objects()?;
+    let file = RowFile::open(&args.input, &["prompt_ids", "response_ids"])?;
     let decoder = model.load_with_adapter(args.adapter.as_deref(), device, args.dtype)?;
     let vocab = decoder.config().vocab_size;
-    let sequences = if hold_ids(&objects, &["prompt_ids", "response_ids"]) {
-        let ids = |row: &Row| {
-            Ok(Sequence {
-                line: row.line,
-                prompt: file.ids(row, "prompt_ids", vocab)?,
-                response: file.ids(row, "response_ids", vocab)?,
-            })
-        };
-        objects.iter().map(ids).collect::<Result<Vec<_>, Failure>>()?
-    } else {
-        let tokenizer = model.load_matching_tokenizer(args.tokenizer.as_deref(), decoder.config())?;
-        file.encode(&tokenizer, !args.no_eos)?
+    let tokenizer = match file.holds_ids {
+        true => None,
+        false => Some(model.load_matching_tokenizer(args.tokenizer.as_deref(), decoder.config())?),
     };
-    if let Some(row) = sequences.iter().find(|row| row.prompt.is_empty()) {
-        return Err(file.error(row.line, "the prompt has no tokens: nothing predicts the response's first one"));
+    let each_sequence = |each: &mut dyn FnMut(Sequence) -> Result<(), Failure>| match &tokenizer {
+        Some(tokenizer) => file.each_encoded(tokenizer, !args.no_eos, each),
+        None => file.each_object(|row| {
+            each(Sequence {
+                line: row.line,
+                prompt: file.ids(&row, "prompt_ids", vocab)?,
+                response: file.ids(&row, "response_ids", vocab)?,
+            })
+        }),
+    };
+    // Before anything is scored, all of it is looked at; nothing of it is held.
+    let (context, mut long) = (decoder.config().max_position_embeddings, None);
+    each_sequence(&mut |row| {
+        if row.prompt.is_empty() {
+            return Err(file.error(row.line, "the prompt has no tokens: nothing predicts the response's first one"));
+        }
+        if row.length() > context {
+            long.get_or_insert((row.line, row.length()));
+        }
+        Ok(())
+    })?;
+    if let Some((line, tokens)) = long {
+        file.warn_of_long(line, tokens, context);
     }
-    file.warn_of_long(sequences.iter().map(|row| (row.line, row.length())), decoder.config().max_position_embeddings);
     let (mut out, progress) = (Out::new(), globals.progress());
-    let mut stage = progress.stage("scoring", sequences.len(), "rows");
-    for window in sequences.chunks(WINDOW) {
+    let mut stage = progress.stage("scoring", file.len, "rows");
+    in_windows(each_sequence, |window| {
         let mut scored = vec![Vec::new(); window.len()];
         let lengths: Vec<usize> = window.iter().map(Sequence::length).collect();
         for batch in batches(&lengths, args.batch_tokens) {
@@ -54,8 +64,8 @@ pub fn run(args: &ScoreArgs, model: &ModelSource, device: &Device, globals: &Glo
         for (row, logps) in window.iter().zip(&scored) {
             print(&mut out, &file, row.line, logps, args.per_token)?;
         }
-        out.flush()?;
-    }
+        out.flush()
+    })?;
     stage.finish();
     Ok(())
 }

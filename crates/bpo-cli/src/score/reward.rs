@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::{
     ScoreArgs,
-    batches::{WINDOW, batches},
-    rows::{RowFile, hold_ids},
+    batches::{batches, in_windows},
+    rows::RowFile,
 };
 use crate::{
     args::Globals,
@@ -24,14 +24,45 @@ type Ids = (usize, PairIds);
 
 /// Prints `score` of every row.
 pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> Result<(), Failure> {
-    let file = RowFile::read(&args.input)?;
+    let file = RowFile::open(&args.input, &["input_ids"])?;
     let dir = &hub::local(dir)?;
     let model = load(dir, device)?;
-    let rows = rows(args, dir, &file, &model)?;
-    file.warn_of_long(rows.iter().map(|(line, row)| (*line, row.ids.len())), model.context());
+    let tokenizer = match file.holds_ids {
+        true => None,
+        false => {
+            let source = ModelSource::Dir(dir.to_owned());
+            let own = args.tokenizer.as_deref();
+            Some(source.load_fitting_tokenizer(own, model.vocab_size(), model.raw_config())?)
+        }
+    };
+    let each_row = |each: &mut dyn FnMut(Ids) -> Result<(), Failure>| match &tokenizer {
+        None => file.each_object(|row| each(ids(&file, &row, model.vocab_size())?)),
+        Some(tokenizer) if model.reads_pairs() => file.each_pair(tokenizer, |line, pair| each((line, pair))),
+        Some(tokenizer) => file.each_encoded(tokenizer, !args.no_eos, |row| {
+            let ids = [row.prompt, row.response].concat();
+            each((row.line, PairIds { ids, types: Vec::new() }))
+        }),
+    };
+    // Before anything is scored, all of it is looked at; nothing of it is held.
+    let (longest, context, mut long) = (model.longest().unwrap_or(usize::MAX), model.context(), None);
+    each_row(&mut |(line, row)| match row.ids.len() {
+        0 => Err(file.error(line, "the row has no tokens")),
+        tokens if tokens > longest => {
+            Err(file.error(line, format!("the row has {tokens} tokens, the model reads {longest} at most")))
+        }
+        tokens => {
+            if tokens > context {
+                long.get_or_insert((line, tokens));
+            }
+            Ok(())
+        }
+    })?;
+    if let Some((line, tokens)) = long {
+        file.warn_of_long(line, tokens, context);
+    }
     let (mut out, progress) = (Out::new(), globals.progress());
-    let mut stage = progress.stage("scoring", rows.len(), "rows");
-    for window in rows.chunks(WINDOW) {
+    let mut stage = progress.stage("scoring", file.len, "rows");
+    in_windows(each_row, |window: &[Ids]| {
         let mut scores = vec![0.0; window.len()];
         let lengths: Vec<usize> = window.iter().map(|(_, row)| row.ids.len()).collect();
         for batch in batches(&lengths, args.batch_tokens) {
@@ -48,8 +79,8 @@ pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> 
             // -0 is 0.
             out.json(&json!({"score": score + 0.0}))?;
         }
-        out.flush()?;
-    }
+        out.flush()
+    })?;
     stage.finish();
     Ok(())
 }
@@ -63,33 +94,6 @@ pub fn load(dir: &Path, device: &Device) -> Result<SequenceClassifier, Failure> 
             dir.display()
         ))),
         other => Ok(other?),
-    }
-}
-
-fn rows(args: &ScoreArgs, dir: &Path, file: &RowFile, model: &SequenceClassifier) -> Result<Vec<Ids>, Failure> {
-    let objects = file.objects()?;
-    let rows: Vec<Ids> = if hold_ids(&objects, &["input_ids"]) {
-        objects.iter().map(|row| ids(file, row, model.vocab_size())).collect::<Result<_, Failure>>()?
-    } else {
-        let source = ModelSource::Dir(dir.to_owned());
-        let tokenizer =
-            source.load_fitting_tokenizer(args.tokenizer.as_deref(), model.vocab_size(), model.raw_config())?;
-        if model.reads_pairs() {
-            file.pairs(&tokenizer)?
-        } else {
-            let untyped = |ids| PairIds { ids, types: Vec::new() };
-            let sequences = file.encode(&tokenizer, !args.no_eos)?;
-            sequences.into_iter().map(|row| (row.line, untyped([row.prompt, row.response].concat()))).collect()
-        }
-    };
-    let longest = model.longest().unwrap_or(usize::MAX);
-    match rows.iter().find(|(_, row)| row.ids.is_empty() || row.ids.len() > longest) {
-        Some((line, row)) if row.ids.is_empty() => Err(file.error(*line, "the row has no tokens")),
-        Some((line, row)) => {
-            let tokens = row.ids.len();
-            Err(file.error(*line, format!("the row has {tokens} tokens, the model reads {longest} at most")))
-        }
-        None => Ok(rows),
     }
 }
 

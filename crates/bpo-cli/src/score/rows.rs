@@ -1,10 +1,13 @@
 //! The rows that are scored: ids as they are, text through a tokenizer.
-use std::{io::Read, path::Path};
+use std::path::Path;
 
-use bpo_data::{Error, PairIds, Prompt, Row, TextRow, Tokenizer, read_json_rows_from, read_texts_from};
+use bpo_data::{Error, PairIds, Prompt, Row, TextRow, Tokenizer};
 use serde_json::Value;
 
-use crate::failure::{Failure, io_failure, warn};
+use crate::{
+    data::RowSource,
+    failure::{Failure, warn},
+};
 
 /// A prompt and its response in ids.
 #[derive(Debug)]
@@ -24,38 +27,48 @@ impl Sequence {
     }
 }
 
-/// The bytes of a file or of standard input, and their name in errors.
+/// The rows of a file or of standard input, read anew each time they are asked for, and their name in errors.
 pub struct RowFile {
     name: String,
-    bytes: Vec<u8>,
+    source: RowSource,
+    /// How many rows there are.
+    pub len: usize,
+    /// Whether any row holds ids, so that all have to.
+    pub holds_ids: bool,
 }
 
 impl RowFile {
-    /// Reads a file; `-` is standard input.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
-        let mut bytes = Vec::new();
-        if path == Path::new("-") {
-            let name = "(standard input)";
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| io_failure(Path::new(name), &e))?;
-            return Ok(Self { name: name.to_owned(), bytes });
-        }
-        bytes = std::fs::read(path).map_err(|error| io_failure(path, &error))?;
-        Ok(Self { name: path.display().to_string(), bytes })
+    /// Opens a file, or with `-` standard input, and reads it through: all rows are JSON objects, and hold ids under one
+    /// of `keys`, or are text.
+    pub fn open(path: &Path, keys: &[&str]) -> Result<Self, Failure> {
+        let source = RowSource::open(path)?;
+        let (mut len, mut holds_ids) = (0, false);
+        source.reader().each_object(|row| -> Result<(), Failure> {
+            len += 1;
+            holds_ids |= keys.iter().any(|key| row.value.get(key).is_some());
+            Ok(())
+        })?;
+        Ok(Self { name: source.name(path), source, len, holds_ids })
     }
 
-    /// Every row as a JSON object.
-    pub fn objects(&self) -> Result<Vec<Row>, Failure> {
-        Ok(read_json_rows_from(&self.name, &self.bytes)?)
+    /// Gives every row to `each`, as a JSON object.
+    pub fn each_object(&self, each: impl FnMut(Row) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.source.reader().each_object(each)
     }
 
-    /// Every row of text.
-    pub fn texts(&self) -> Result<Vec<TextRow>, Failure> {
-        Ok(read_texts_from(&self.name, &self.bytes)?)
+    /// Gives every row to `each`, as text.
+    fn each_text(&self, each: impl FnMut(TextRow) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.source.reader().each_text(each).map(drop)
     }
 
-    /// Every row of text as ids.
-    pub fn encode(&self, tokenizer: &Tokenizer, append_eos: bool) -> Result<Vec<Sequence>, Failure> {
-        let encode = |row: TextRow| {
+    /// Gives every row of text to `each`, as ids.
+    pub fn each_encoded(
+        &self,
+        tokenizer: &Tokenizer,
+        append_eos: bool,
+        mut each: impl FnMut(Sequence) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.each_text(|row| {
             let prompt = row.prompt.unwrap_or_else(|| Prompt::Text(String::new()));
             let encoded = tokenizer.encode_prompt(&prompt).and_then(|prompt| {
                 Ok(Sequence {
@@ -64,19 +77,21 @@ impl RowFile {
                     response: tokenizer.encode_completion(&row.completion, append_eos)?,
                 })
             });
-            encoded.map_err(|error| self.error(row.line, error.to_string()))
-        };
-        self.texts()?.into_iter().map(encode).collect()
+            each(encoded.map_err(|error| self.error(row.line, error.to_string()))?)
+        })
     }
 
-    /// Every row of text as a pair of prompt and response, by the tokenizer's own template, with its line.
-    pub fn pairs(&self, tokenizer: &Tokenizer) -> Result<Vec<(usize, PairIds)>, Failure> {
-        let encode = |row: bpo_data::TextRow| {
+    /// Gives every row of text to `each` as a pair of prompt and response, by the tokenizer's own template, with its line.
+    pub fn each_pair(
+        &self,
+        tokenizer: &Tokenizer,
+        mut each: impl FnMut(usize, PairIds) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.each_text(|row| {
             let prompt = row.prompt.map(|prompt| prompt.text()).unwrap_or_default();
             let pair = tokenizer.encode_pair(&prompt, &row.completion, None);
-            pair.map(|pair| (row.line, pair)).map_err(|error| self.error(row.line, error.to_string()))
-        };
-        read_texts_from(&self.name, &self.bytes)?.into_iter().map(encode).collect()
+            each(row.line, pair.map_err(|error| self.error(row.line, error.to_string()))?)
+        })
     }
 
     /// An error at a line of the input.
@@ -84,11 +99,9 @@ impl RowFile {
         Error::Row { origin: self.name.clone(), line, reason: reason.into() }.into()
     }
 
-    /// Says so, once, where a row of `(line, tokens)` is longer than the positions the model was trained for.
-    pub fn warn_of_long(&self, mut rows: impl Iterator<Item = (usize, usize)>, context: usize) {
-        if let Some((line, tokens)) = rows.find(|&(_, tokens)| tokens > context) {
-            warn(&format!("{}:{line}: {tokens} tokens; the model was trained for {context} positions", self.name));
-        }
+    /// Says that a row is longer than the positions the model was trained for.
+    pub fn warn_of_long(&self, line: usize, tokens: usize, context: usize) {
+        warn(&format!("{}:{line}: {tokens} tokens; the model was trained for {context} positions", self.name));
     }
 
     /// The ids under `key`, all below `vocab`.
@@ -111,9 +124,4 @@ impl RowFile {
             None => Ok(()),
         }
     }
-}
-
-/// Whether rows hold the ids themselves, under one of `keys`.
-pub fn hold_ids(rows: &[Row], keys: &[&str]) -> bool {
-    rows.iter().any(|row| keys.iter().any(|key| row.value.get(key).is_some()))
 }

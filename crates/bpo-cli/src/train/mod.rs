@@ -187,20 +187,14 @@ fn identity(recipe: &Recipe, globals: &Globals) -> Result<Identity, Failure> {
 
 /// Preference pairs where there are such, else prompts.
 pub fn rows(recipe: &Recipe, progress: &Progress) -> Result<TrainRows, Failure> {
-    let pairs = match recipe.pairs.as_deref() {
+    let bad_lines = recipe.bad_lines;
+    Ok(match recipe.pairs.as_deref() {
         None => {
-            let source =
-                data::source(&recipe.prompts, "(embedded prompts)", embedded::PROMPTS).with_bad_lines(recipe.bad_lines);
-            return Ok(TrainRows::Prompts(data::told(source.prompts()?, progress)));
+            let built_in = ("(embedded prompts)", embedded::PROMPTS);
+            TrainRows::Prompts(data::rows(&recipe.prompts, built_in, bad_lines, progress)?)
         }
-        Some(path) => {
-            data::source(path, "(embedded pairs)", embedded::PAIRS).with_bad_lines(recipe.bad_lines).preferences()?
-        }
-    };
-    for (reason, count) in &pairs.skipped {
-        progress.say(&format!("note: {count} pairs left out: {reason}"));
-    }
-    Ok(TrainRows::Pairs(data::told(pairs, progress)))
+        Some(path) => TrainRows::Pairs(data::rows(path, ("(embedded pairs)", embedded::PAIRS), bad_lines, progress)?),
+    })
 }
 
 /// What the run works on, read and ready.

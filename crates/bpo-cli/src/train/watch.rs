@@ -82,6 +82,7 @@ const SHOWN: [(&str, &str); 5] = [
 impl Observer for Watch {
     fn begin(&mut self, stage: Stage, total: u64) {
         let (name, unit) = match stage {
+            Stage::Tokenise => ("tokenise", "rows"),
             Stage::Sample => ("sample", "tokens"),
             Stage::Judge => ("judge", "pairs"),
             Stage::Train => ("train", "batches"),

@@ -22,16 +22,16 @@ const MAX_COLUMNS: u64 = 1024;
 const MAGIC: &[u8] = b"PAR1";
 
 /// Rows of a file, numbered from 1.
-pub(super) fn each_row(source: &Source, file: File, keep: &mut Keep<'_>) -> Result<(), Error> {
+pub(super) fn each_row<E: From<Error>>(source: &Source, file: File, keep: &mut Keep<'_, E>) -> Result<(), E> {
     each(source, file, keep)
 }
 
 /// Rows of a file in memory, numbered from 1.
-pub(super) fn each_row_of(source: &Source, bytes: &[u8], keep: &mut Keep<'_>) -> Result<(), Error> {
+pub(super) fn each_row_of<E: From<Error>>(source: &Source, bytes: &[u8], keep: &mut Keep<'_, E>) -> Result<(), E> {
     each(source, bytes::Bytes::copy_from_slice(bytes), keep)
 }
 
-fn each<R: ChunkReader + 'static>(source: &Source, file: R, keep: &mut Keep<'_>) -> Result<(), Error> {
+fn each<R: ChunkReader + 'static, E: From<Error>>(source: &Source, file: R, keep: &mut Keep<'_, E>) -> Result<(), E> {
     let damaged = |line: usize, reason: String| source.row(line, format!("damaged Parquet: {reason}"));
     check_footer(&file).map_err(|reason| damaged(1, reason))?;
     let reader = guarded(|| SerializedFileReader::new(file)).map_err(|reason| damaged(1, reason))?;
@@ -43,7 +43,7 @@ fn each<R: ChunkReader + 'static>(source: &Source, file: R, keep: &mut Keep<'_>)
         line += 1;
         match guarded(|| records.next().transpose()).map_err(|reason| damaged(line, reason))? {
             Some(record) => keep(Ok(Row { line, value: Value::Object(object(&record)) }))?,
-            None if line == 1 => return Err(source.no_rows()),
+            None if line == 1 => return Err(source.no_rows().into()),
             None => return Ok(()),
         }
     }

@@ -1,9 +1,11 @@
 //! Two texts in one row, as encoders read them.
 use super::Tokenizer;
+use serde::{Deserialize, Serialize};
+
 use crate::Error;
 
 /// Token ids of a pair of texts and the part that each belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PairIds {
     /// Token ids.
     pub ids: Vec<u32>,

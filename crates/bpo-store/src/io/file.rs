@@ -30,6 +30,24 @@ impl Io {
         self.run_or_half(Operation::Write { path, at, bytes }, || write(bytes), || write(half))
     }
 
+    /// Reads at a place of an open file.
+    pub(crate) fn read_at(&self, file: &mut File, path: &Path, begin: u64, length: usize) -> Result<Vec<u8>, Error> {
+        self.run(Operation::Read(path), || {
+            let mut bytes = vec![0; length];
+            file.seek(SeekFrom::Start(begin))?;
+            file.read_exact(&mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// A new file that has lost its name: the system takes it back when it is closed.
+    pub(crate) fn nameless(&self, path: &Path) -> Result<File, Error> {
+        let open = || OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = self.run(Operation::Create(path), open)?;
+        self.run(Operation::Remove(path), || std::fs::remove_file(path))?;
+        Ok(file)
+    }
+
     /// Cuts an open file, durably.
     pub(crate) fn cut(&self, file: &File, path: &Path, length: u64) -> Result<(), Error> {
         self.set_length(file, path, length)?;
@@ -139,13 +157,7 @@ impl GrowingFile {
 
     /// `length` bytes from `begin`.
     pub fn read_at(&mut self, begin: u64, length: usize) -> Result<Vec<u8>, Error> {
-        let Self { io, file, path, .. } = self;
-        io.run(Operation::Read(path), || {
-            let mut bytes = vec![0; length];
-            file.seek(SeekFrom::Start(begin))?;
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        })
+        self.io.read_at(&mut self.file, &self.path, begin, length)
     }
 
     /// A buffered reader from the beginning.

@@ -1,6 +1,6 @@
 //! The outcome model ĝ of the doubly robust estimator: an annotator that gives scores.
 use bpo_annotate::{Annotator, Item as Asked};
-use bpo_store::Journal;
+use bpo_store::{Journal, RowFile};
 
 use super::{Item, run::Run, texts::Text};
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
 const NO_SCORE: &str = "no score";
 /// Texts asked about before anything is concluded from how many have no score.
 const ENOUGH: usize = 20;
+/// Texts asked about at once.
+const ASKED: usize = 1024;
 
 impl Run<'_> {
     /// Completions of the texts' prompts with ĝ: from the policy (textbook), or one for good from the start (official).
@@ -64,35 +66,62 @@ impl Run<'_> {
     }
 }
 
-/// The texts with ĝ: of the row, else of the annotator. Those without either are left out.
+/// The texts with ĝ, put into `kept`: of the row, else of the annotator. Those without either are left out.
 pub(super) fn predicted(
-    mut texts: Vec<Text>,
+    texts: &RowFile<Text>,
     annotator: &mut dyn Annotator,
     journal: &mut Journal,
-) -> Result<Vec<Text>, Error> {
-    let asked: Vec<Asked> = texts
-        .iter()
-        .filter(|text| text.predicted.is_none())
-        .map(|text| Asked::new(text.prompt.text.as_str(), text.written.as_str()))
-        .collect();
-    if !asked.is_empty() {
-        let mut scores = journal.once(0, "predicted", || scored(annotator, &asked))?.into_iter();
-        for text in texts.iter_mut().filter(|text| text.predicted.is_none()) {
-            text.predicted = scores.next().flatten();
+    mut kept: RowFile<Text>,
+) -> Result<RowFile<Text>, Error> {
+    let mut is_asked = false;
+    for text in texts.iter() {
+        is_asked |= text?.predicted.is_none();
+    }
+    let scores = match is_asked {
+        true => journal.once(0, "predicted", || scores_of(texts, annotator))?,
+        false => Vec::new(),
+    };
+    let mut scores = scores.into_iter();
+    for text in texts.iter() {
+        let mut text = text?;
+        text.predicted = text.predicted.or_else(|| scores.next().flatten());
+        if text.predicted.is_some() {
+            kept.push(&text)?;
         }
     }
-    texts.retain(|text| text.predicted.is_some());
-    Ok(texts)
+    Ok(kept)
+}
+
+/// Scores of the texts whose rows have none, as [`scored`] gives them.
+fn scores_of(texts: &RowFile<Text>, annotator: &mut dyn Annotator) -> Result<Vec<Option<f64>>, Error> {
+    let mut unknown = texts.iter().filter(|text| text.as_ref().map_or(true, |text| text.predicted.is_none()));
+    let mut scores = Vec::new();
+    loop {
+        let asked =
+            unknown.by_ref().take(ASKED).map(|text| text.map(|text| Asked::new(text.prompt.text, text.written)));
+        let asked: Vec<Asked> = asked.collect::<Result<_, _>>()?;
+        if asked.is_empty() {
+            return checked(scores);
+        }
+        scores.extend(unchecked(annotator, &asked)?);
+    }
 }
 
 /// A score for each, `None` where there is none. Too many of those, a tenth of enough or all, are an error: it leaves
 /// the journal, so that they are asked about again.
 fn scored(annotator: &mut dyn Annotator, asked: &[Asked]) -> Result<Vec<Option<f64>>, Error> {
+    checked(unchecked(annotator, asked)?)
+}
+
+fn unchecked(annotator: &mut dyn Annotator, asked: &[Asked]) -> Result<Vec<Option<f64>>, Error> {
     let scores = annotator.score(asked).transpose()?;
     let scores = scores.ok_or_else(|| {
         Error::Recipe("causal_estimator = \"dr\" needs an annotator that gives scores: it is the outcome model".into())
     })?;
-    let scores: Vec<Option<f64>> = scores.into_iter().map(|score| score.is_finite().then_some(score)).collect();
+    Ok(scores.into_iter().map(|score| score.is_finite().then_some(score)).collect())
+}
+
+fn checked(scores: Vec<Option<f64>>) -> Result<Vec<Option<f64>>, Error> {
     let (judged, abstained) = (scores.len(), scores.iter().filter(|score| score.is_none()).count());
     if abstained == judged || (judged >= ENOUGH && 10 * abstained > judged) {
         return Err(Error::Abstentions { abstained, judged, reason: NO_SCORE.into() });

@@ -2,9 +2,9 @@
 use std::time::Instant;
 
 use bpo_annotate::Annotator;
-use bpo_data::{OutcomeRow, PromptOrder, ReferenceRow, Tokenizer};
+use bpo_data::{OutcomeRow, PromptOrder, ReferenceRow, Rows, Tokenizer};
 use bpo_model::{Adapter, Decoder};
-use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
+use bpo_store::{Checkpoints, Journal, MetricsLog, RowFile, RunDir};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -34,9 +34,9 @@ pub struct CausalInputs {
     /// Text ↔ ids.
     pub tokenizer: Tokenizer,
     /// Texts with outcomes.
-    pub rows: Vec<OutcomeRow>,
+    pub rows: Rows<OutcomeRow>,
     /// Held-out prompts with reference texts.
-    pub references: Option<Vec<ReferenceRow>>,
+    pub references: Option<Rows<ReferenceRow>>,
     /// Who scores in evaluation; with `dr` also ĝ.
     pub annotator: Box<dyn Annotator + Send>,
     /// Tokenizer files written beside a fully fine-tuned model: name and bytes.
@@ -80,7 +80,7 @@ pub(super) struct Run<'a> {
     pub(super) annotator: Box<dyn Annotator + Send>,
     pub(super) rate: LearningRate,
     order: PromptOrder,
-    pub(super) texts: Vec<Text>,
+    pub(super) texts: RowFile<Text>,
     /// Scores of the texts under the policy that wrote them (official: under the start).
     pub(super) logging: Vec<f32>,
     pub(super) scale: Scale,
@@ -104,7 +104,8 @@ impl<'a> Run<'a> {
         let CausalInputs { base, base_name, adapter, tokenizer, rows, references, mut annotator, companions } = inputs;
         let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let (shared, context) = (recipe.as_recipe(), base.config().max_position_embeddings);
-        let Texts { train: mut texts, eval, notes } = texts(recipe, &tokenizer, context, &rows, references)?;
+        let found = texts(recipe, &tokenizer, context, &rows, references.as_ref(), (Some(dir), &mut *observer))?;
+        let Texts { train: mut texts, eval, notes } = found;
         notes.iter().for_each(|note| observer.note(note));
         let initial = start(recipe, &base, adapter)?;
         let start = State::solo(initial.clone(), shared.adamw());
@@ -113,15 +114,16 @@ impl<'a> Run<'a> {
         let mut journal = dir.journal()?;
         if recipe.causal_estimator == CausalEstimator::Dr {
             let all = texts.len();
-            texts = predicted(texts, annotator.as_mut(), &mut journal)?;
+            texts = predicted(&texts, annotator.as_mut(), &mut journal, dir.rows())?;
             if texts.len() < all {
                 observer.note(&format!("{} texts are left out: the outcome model has no score", all - texts.len()));
             }
         }
         let logging = journal.once(0, "logging", || logging(recipe, &base, &initial, &texts, &tokenizer, observer))?;
-        let scale = Scale::of(&texts)?;
+        let outcomes: Vec<f64> = texts.iter().map(|text| Ok(text?.outcome)).collect::<Result<_, Error>>()?;
+        let scale = Scale::of(&outcomes)?;
         let total = shared.steps(texts.len());
-        observer.note(&describe(recipe, &texts, &scale, &initial, total));
+        observer.note(&describe(recipe, texts.len(), &scale, &initial, total));
         if state.step > 0 {
             observer.note(&format!("continuing after step {} of {total}", state.step));
         }
@@ -193,7 +195,8 @@ impl<'a> Run<'a> {
     fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
         let (step, started) = (self.state.step, Instant::now());
         let chosen = self.order.at(step, self.shared.prompts_per_step());
-        let texts: Vec<(usize, Text)> = chosen.into_iter().map(|index| (index, self.texts[index].clone())).collect();
+        let text = |index| Ok((index, self.texts.get(index)?));
+        let texts = chosen.into_iter().map(text).collect::<Result<Vec<(usize, Text)>, Error>>()?;
         let items = match self.recipe.causal_estimator {
             CausalEstimator::Ipw => {
                 texts.iter().map(|(index, text)| Item { text, index: *index, samples: Vec::new() }).collect()
@@ -226,28 +229,32 @@ fn logging(
     recipe: &CausalRecipe,
     base: &Decoder,
     initial: &Trainable,
-    texts: &[Text],
+    texts: &RowFile<Text>,
     tokenizer: &Tokenizer,
     observer: &mut dyn Observer,
 ) -> Result<Vec<f32>, Error> {
     let (model, size) = (initial.model(base)?, recipe.per_device_train_batch_size);
     let mut scores = Vec::with_capacity(texts.len());
     observer.begin(Stage::Train, texts.len().div_ceil(size) as u64);
-    for micro in texts.chunks(size) {
+    let mut all = texts.iter();
+    loop {
+        let micro: Vec<Text> = all.by_ref().take(size).collect::<Result<_, _>>()?;
+        if micro.is_empty() {
+            break;
+        }
         let groups: Vec<_> = micro.iter().map(Text::group).collect();
-        scores.extend(recipe.causal_form.scores(&model, &pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?)?);
+        let layout = pack(base, &groups, tokenizer.pad_id().unwrap_or(0))?;
+        for (text, score) in micro.iter().zip(recipe.causal_form.scores(&model, &layout)?) {
+            let known = text.logging_logp.filter(|_| recipe.causal_form == CausalForm::Textbook);
+            scores.push(known.map_or(score, |logp| logp as f32));
+        }
         observer.advance((scores.len() / size) as u64);
     }
     observer.end();
-    if recipe.causal_form == CausalForm::Textbook {
-        for (score, text) in scores.iter_mut().zip(texts) {
-            *score = text.logging_logp.map_or(*score, |logp| logp as f32);
-        }
-    }
     Ok(scores)
 }
 
-fn describe(recipe: &CausalRecipe, texts: &[Text], scale: &Scale, initial: &Trainable, total: u64) -> String {
+fn describe(recipe: &CausalRecipe, texts: usize, scale: &Scale, initial: &Trainable, total: u64) -> String {
     let estimator = match recipe.causal_estimator {
         CausalEstimator::Ipw => "inverse propensity weighting",
         CausalEstimator::Dr => "doubly robust",
@@ -257,8 +264,7 @@ fn describe(recipe: &CausalRecipe, texts: &[Text], scale: &Scale, initial: &Trai
         CausalForm::Official => "the authors' code's form",
     };
     format!(
-        "{estimator}, {form}; {} texts, outcomes {:.3} ± {:.3}; {total} steps; {} trainable parameters",
-        texts.len(),
+        "{estimator}, {form}; {texts} texts, outcomes {:.3} ± {:.3}; {total} steps; {} trainable parameters",
         scale.mean,
         scale.deviation,
         initial.parameters().count()

@@ -1,7 +1,8 @@
 //! Runs on outcomes: what they would do.
 use std::time::Duration;
 
-use bpo_data::{OutcomeRow, ReferenceRow, Tokenizer};
+use bpo_data::{OutcomeRow, ReferenceRow, Rows, Tokenizer};
+use bpo_store::RowFile;
 
 use super::{
     Body, Footprint, Pace, Plan, Rehearsal, Sizes, Trial,
@@ -10,7 +11,7 @@ use super::{
     plan::{Micros, per_token, update},
 };
 use crate::{
-    CausalEstimator, CausalInputs, CausalRecipe, CollectionPhases, Error, Gradients, Prepared, RefreshSchedule,
+    CausalEstimator, CausalInputs, CausalRecipe, CollectionPhases, Error, Gradients, Prepared, RefreshSchedule, Silent,
     TrainPrompt,
     causal::{Text, Texts, start, texts},
     evaluate::pack,
@@ -26,21 +27,22 @@ impl CausalRecipe {
         &self,
         sizes: Sizes<'_>,
         tokenizer: &Tokenizer,
-        rows: &[OutcomeRow],
-        references: Option<Vec<ReferenceRow>>,
+        rows: &Rows<OutcomeRow>,
+        references: Option<&Rows<ReferenceRow>>,
     ) -> Result<Plan, Error> {
         self.validate()?;
         let context = match sizes.body {
             Body::Decoder(config) => config.max_position_embeddings,
             Body::Encoder(config) => config.context(),
         };
-        let Texts { train, eval, notes } = texts(self, tokenizer, context, rows, references)?;
+        let Texts { train, eval, notes } = texts(self, tokenizer, context, rows, references, (None, &mut Silent))?;
+        let lengths = lengths(&train)?;
         let shared = self.as_recipe();
         let micros = Micros::of(&shared, train.len());
         let drawn = self.drawn() * self.max_new_tokens;
-        let micro = |places: Vec<usize>| tokens(&train, &places) + drawn * places.len();
+        let micro = |places: Vec<usize>| tokens(&lengths, &places) + drawn * places.len();
         let prompts =
-            || eval.iter().map(|eval| eval.prompt.ids.len()).chain(train.iter().map(|text| text.prompt.ids.len()));
+            || eval.iter().map(|eval| eval.prompt.ids.len()).chain(lengths.iter().map(|length| length.prompt));
         let prompt = prompts().sum::<usize>().div_ceil(prompts().count().max(1));
         let samples = !eval.is_empty() || drawn > 0;
         let work = Work {
@@ -53,7 +55,7 @@ impl CausalRecipe {
         Ok(Plan {
             training: train.len(),
             held_out: eval.len(),
-            longest: train.iter().map(length).max().unwrap_or(0),
+            longest: lengths.iter().map(|length| length.whole).max().unwrap_or(0),
             steps: micros.steps,
             notes,
             footprint: Footprint::of_work(&shared, sizes, work),
@@ -69,7 +71,9 @@ impl CausalRecipe {
         let CausalInputs { base, adapter, tokenizer, rows, references, .. } = inputs;
         let base = base.with_gradient_checkpointing(self.gradient_checkpointing);
         let context = base.config().max_position_embeddings;
-        let Texts { train, eval, .. } = texts(self, &tokenizer, context, &rows, references)?;
+        let rows = (&rows, references.as_ref());
+        let Texts { train, eval, .. } = texts(self, &tokenizer, context, rows.0, rows.1, (None, &mut Silent))?;
+        let lengths = lengths(&train)?;
         let (shared, trained) = (self.as_recipe(), start(self, &base, adapter)?);
         let micros = Micros::of(&shared, train.len());
         let total = micros.steps;
@@ -86,20 +90,20 @@ impl CausalRecipe {
             base: base.clone(),
             tokenizer,
             ensemble: State::solo(trained.clone(), shared.adamw()).ensemble,
-            prompts: Prepared { train: Vec::new(), eval, notes: Vec::new() },
+            prompts: Prepared { train: RowFile::temporary(), eval, notes: Vec::new() },
             total,
             lines: Vec::new(),
         };
         let (each_drawn, share, drawn) = self.draw(&rehearsal, &train, &micros, budget)?;
         let pad = rehearsal.tokenizer.pad_id().unwrap_or(0);
         let layout = |places: &[usize]| {
-            let groups: Vec<_> = places.iter().map(|&place| train[place].group()).collect();
-            pack(&base, &groups, pad)
+            let texts = some(&train, places)?;
+            Ok::<_, Error>(pack(&base, &texts.iter().map(Text::group).collect::<Vec<_>>(), pad)?)
         };
         let first: Vec<usize> = micros.iter().next().unwrap_or_default();
         let model = trained.model(&base)?;
         let (_, scoring) = timed(|| self.causal_form.scores(&model, &layout(&first)?))?;
-        let forward = scoring.as_secs_f64() / tokens(&train, &first).max(1) as f64;
+        let forward = scoring.as_secs_f64() / tokens(&lengths, &first).max(1) as f64;
         let mut gradients = Gradients::default();
         let backward = per_token(micros.iter(), budget, |places| {
             let (policy, leaves) = trained.tracked(&base)?;
@@ -107,11 +111,11 @@ impl CausalRecipe {
             let mut found = self.causal_form.backward(&policy.with_dropout_seed(self.seed), &layout(&places)?, flat)?;
             gradients = Gradients::default();
             gradients.add(&leaves, &mut found);
-            Ok(tokens(&train, &places))
+            Ok(tokens(&lengths, &places))
         })?;
         let update = update(trained, &shared, gradients)?;
         let texts_per_step = shared.prompts_per_step() as f64;
-        let all: usize = train.iter().map(length).sum();
+        let all: usize = lengths.iter().map(|length| length.whole).sum();
         let length = all as f64 / train.len() as f64;
         let sampled = texts_per_step * self.drawn() as f64;
         let per_step = texts_per_step * length + sampled * drawn;
@@ -138,21 +142,21 @@ impl CausalRecipe {
     fn draw(
         &self,
         rehearsal: &Rehearsal<'_>,
-        train: &[Text],
+        train: &RowFile<Text>,
         micros: &Micros,
         budget: Duration,
     ) -> Result<(f64, f64, f64), Error> {
-        let (prompts, slots): (Vec<&TrainPrompt>, u64) = match self.drawn() {
+        let (prompts, slots): (Vec<TrainPrompt>, u64) = match self.drawn() {
             0 => {
                 let eval = rehearsal.prompts.eval.iter().take(self.per_device_eval_batch_size);
-                (eval.map(|eval| &eval.prompt).collect(), 1)
+                (eval.map(|eval| eval.prompt.clone()).collect(), 1)
             }
-            slots => (micros.first_step().into_iter().map(|place| &train[place].prompt).collect(), slots as u64),
+            slots => (some(train, &micros.first_step())?.into_iter().map(|text| text.prompt).collect(), slots as u64),
         };
         if prompts.is_empty() {
             return Ok((0.0, 1.0, 0.0));
         }
-        let (seconds, share, drawn) = rehearsal.sampled(&prompts, slots, budget)?;
+        let (seconds, share, drawn) = rehearsal.sampled(&prompts.iter().collect::<Vec<_>>(), slots, budget)?;
         let lengths: Vec<usize> = drawn.iter().flatten().map(|sample| sample.tokens.len()).collect();
         let count = lengths.len().max(1) as f64;
         Ok((seconds / count, share, lengths.iter().sum::<usize>() as f64 / count))
@@ -167,10 +171,22 @@ impl CausalRecipe {
     }
 }
 
-fn length(text: &Text) -> usize {
-    text.prompt.ids.len() + text.completion.len()
+/// Tokens of a text.
+struct Length {
+    prompt: usize,
+    whole: usize,
 }
 
-fn tokens(texts: &[Text], places: &[usize]) -> usize {
-    places.iter().map(|&place| length(&texts[place])).sum()
+fn lengths(texts: &RowFile<Text>) -> Result<Vec<Length>, Error> {
+    let length =
+        |text: Text| Length { prompt: text.prompt.ids.len(), whole: text.prompt.ids.len() + text.completion.len() };
+    texts.iter().map(|text| Ok(length(text?))).collect()
+}
+
+fn some(texts: &RowFile<Text>, places: &[usize]) -> Result<Vec<Text>, Error> {
+    places.iter().map(|&place| Ok(texts.get(place)?)).collect()
+}
+
+fn tokens(lengths: &[Length], places: &[usize]) -> usize {
+    places.iter().map(|&place| lengths[place].whole).sum()
 }

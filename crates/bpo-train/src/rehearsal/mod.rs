@@ -15,6 +15,7 @@ use std::time::Duration;
 use bpo_annotate::Annotator;
 use bpo_data::{PromptOrder, Tokenizer};
 use bpo_model::{Decoder, Error as ModelError};
+use bpo_store::RowFile;
 
 use crate::{
     Error, Inputs, Prepared, Recipe, Reference, RefreshSchedule, TrainPrompt, ensemble::Ensemble, prospect,
@@ -42,7 +43,9 @@ impl<'a> Rehearsal<'a> {
         let Inputs { base, adapters, tokenizer, rows, references, mut annotator, .. } = inputs;
         let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let context = base.config().max_position_embeddings;
-        let prompts = crate::prepare(recipe, &tokenizer, context, rows, references)?;
+        let train = RowFile::temporary();
+        let prompts =
+            crate::prepare(recipe, &tokenizer, context, rows, references.as_ref(), train, &mut crate::Silent)?;
         let total = recipe.steps(prompts.train.len());
         let ensemble = members(recipe, &base, adapters)?;
         for member in &ensemble.members {
@@ -76,9 +79,10 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// The prompts of the first step.
-    fn first_step(&self) -> Vec<&TrainPrompt> {
+    fn first_step(&self) -> Result<Vec<TrainPrompt>, Error> {
         let order = PromptOrder::new(self.prompts.train.len(), self.recipe.seed);
-        order.at(0, self.recipe.prompts_per_step()).into_iter().map(|index| &self.prompts.train[index]).collect()
+        let prompts = order.at(0, self.recipe.prompts_per_step()).into_iter();
+        prompts.map(|index| Ok(self.prompts.train.get(index)?)).collect()
     }
 
     /// The policy before the first step.

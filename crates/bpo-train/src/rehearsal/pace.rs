@@ -46,7 +46,8 @@ impl Pace {
 
     pub(super) fn measured(of: &Rehearsal<'_>, budget: Duration) -> Result<Self, Error> {
         let recipe = of.recipe;
-        let prompts = of.first_step();
+        let prompts = of.first_step()?;
+        let prompts: Vec<&TrainPrompt> = prompts.iter().collect();
         let sampled = Sampled::of(of, &prompts, budget)?;
         let pairs = pairs(&prompts, &sampled);
         let micro = &pairs[..pairs.len().min(recipe.per_device_train_batch_size)];

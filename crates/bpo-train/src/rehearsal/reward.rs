@@ -1,7 +1,8 @@
 //! Reward models: what their training would do.
 use std::time::Duration;
 
-use bpo_data::{PreferenceRow, Tokenizer};
+use bpo_data::{PreferenceRow, Rows, Tokenizer};
+use bpo_store::RowFile;
 
 use super::{
     Body, Footprint, Pace, Plan, Sizes, Trial,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Gradients, RewardInputs, RewardRecipe, Silent, Trainable, Tuning,
-    reward::{Features, Pair, Reader, Split, Trained, split},
+    reward::{Features, Pairs, Reader, Split, Trained, split},
 };
 
 /// Pairs that are read without gradients to see how fast that is.
@@ -26,8 +27,8 @@ impl RewardRecipe {
         &self,
         sizes: Sizes<'_>,
         tokenizer: &Tokenizer,
-        rows: Vec<PreferenceRow>,
-        eval_rows: Option<Vec<PreferenceRow>>,
+        rows: &Rows<PreferenceRow>,
+        eval_rows: Option<&Rows<PreferenceRow>>,
     ) -> Result<Plan, Error> {
         self.validate()?;
         let reader = match sizes.body {
@@ -36,7 +37,7 @@ impl RewardRecipe {
                 Reader { pairs: false, longest: config.longest().unwrap_or(config.max_position_embeddings) }
             }
         };
-        let Split { train, held_out, notes } = split(self, reader, tokenizer, rows, eval_rows)?;
+        let Split { train, held_out, notes } = split(self, reader, tokenizer, (rows, eval_rows), None, &mut Silent)?;
         let shared = self.as_recipe();
         let micros = Micros::of(&shared, train.len());
         let hidden = match sizes.body {
@@ -56,7 +57,7 @@ impl RewardRecipe {
         Ok(Plan {
             training: train.len(),
             held_out: held_out.len(),
-            longest: train.iter().map(Pair::length).max().unwrap_or(0),
+            longest: (0..train.len()).map(|pair| train.longer(pair)).max().unwrap_or(0),
             steps: micros.steps,
             notes,
             footprint: Footprint::of_work(&shared, sizes, work),
@@ -70,31 +71,33 @@ impl RewardRecipe {
     pub fn tried(&self, inputs: RewardInputs, budget: Duration) -> Result<Trial, Error> {
         let RewardInputs { model, tokenizer, rows, eval_rows, .. } = inputs;
         let model = self.prepared(model, &tokenizer)?;
-        let Split { train, held_out, .. } = split(self, Reader::of(&model), &tokenizer, rows, eval_rows)?;
+        let rows = (&rows, eval_rows.as_ref());
+        let Split { train, held_out, .. } = split(self, Reader::of(&model), &tokenizer, rows, None, &mut Silent)?;
         let (shared, trained) = (self.as_recipe(), Trained::new(self, model)?);
         let (micros, parameters) = (Micros::of(&shared, train.len()), trained.initial());
-        let some = &train[..train.len().min(READ)];
+        let some = train.first(READ)?;
         let read =
-            |pairs: &[Pair]| pairs.iter().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum::<usize>();
-        let (_, reading) = timed(|| trained.scores(&parameters, some, &mut Silent))?;
-        let forward = reading.as_secs_f64() / read(some).max(1) as f64;
+            |pairs: &Pairs| (0..pairs.len()).map(|pair| pairs.length(pair, 0) + pairs.length(pair, 1)).sum::<usize>();
+        let (_, reading) = timed(|| trained.scores(&parameters, &some, &mut Silent))?;
+        let forward = reading.as_secs_f64() / read(&some).max(1) as f64;
         let features = match self.tuning {
-            Tuning::Head => Features::of(&trained.model, some, &mut Silent)?,
+            Tuning::Head => Features::of(&trained.model, &some, RowFile::temporary(), &mut Silent)?,
             Tuning::Lora | Tuning::Full => None,
         };
         let mut gradients = Gradients::default();
         let each = per_token(micros.iter(), budget, |places| {
             gradients = Gradients::default();
-            let (pairs, micro): (_, Vec<usize>) = match features {
-                Some(_) => (some, places.iter().map(|place| place % some.len()).collect()),
-                None => (train.as_slice(), places),
+            let (from, micro): (&Pairs, Vec<usize>) = match features {
+                Some(_) => (&some, places.iter().map(|place| place % some.len()).collect()),
+                None => (&train, places),
             };
+            let pairs = from.some(&micro)?;
             let (leaves, mut grads, _) = match &features {
-                Some(features) => trained.head_backward(&parameters, features, pairs, &micro, 1.0)?,
-                None => trained.backward(&parameters, pairs, &micro, 1.0, self.seed)?,
+                Some(features) => trained.head_backward(&parameters, &features.some(&micro)?, &pairs, 1.0)?,
+                None => trained.backward(&parameters, &pairs, 1.0, self.seed)?,
             };
             gradients.add(&leaves, &mut grads);
-            Ok(tokens(pairs, &micro))
+            Ok(tokens(from, &micro))
         })?;
         let trainable = parameters.count();
         let update = update(Trainable::Full(parameters), &shared, gradients)?;
@@ -117,6 +120,6 @@ impl RewardRecipe {
 }
 
 /// Of both sides, padding included.
-fn tokens(pairs: &[Pair], places: &[usize]) -> usize {
-    2 * places.len() * places.iter().map(|&place| pairs[place].length()).max().unwrap_or(0)
+fn tokens(pairs: &Pairs, places: &[usize]) -> usize {
+    2 * places.len() * places.iter().map(|&place| pairs.longer(place)).max().unwrap_or(0)
 }

@@ -3,7 +3,7 @@ mod evaluation;
 mod pairs;
 mod trained;
 
-use bpo_data::{PreferenceRow, Tokenizer};
+use bpo_data::{PreferenceRow, Rows as RowsOf, Tokenizer};
 use bpo_model::SequenceClassifier;
 use bpo_store::RunDir;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ pub use self::{
     pairs::reward_ids,
 };
 pub(crate) use self::{
-    pairs::{Pair, Reader, Split, split},
+    pairs::{Pairs, Reader, Split, split},
     trained::{Features, Trained},
 };
 use crate::{
@@ -36,9 +36,9 @@ pub struct RewardInputs {
     /// Text → ids.
     pub tokenizer: Tokenizer,
     /// Preference pairs.
-    pub rows: Vec<PreferenceRow>,
+    pub rows: RowsOf<PreferenceRow>,
     /// Held-out pairs, where they are given.
-    pub eval_rows: Option<Vec<PreferenceRow>>,
+    pub eval_rows: Option<RowsOf<PreferenceRow>>,
     /// Tokenizer files written beside the model.
     pub companions: Vec<(String, Vec<u8>)>,
 }
@@ -70,7 +70,8 @@ pub fn reward(
     let shared = recipe.as_recipe();
     let RewardInputs { model, made, base_name, tokenizer, rows, eval_rows, companions } = inputs;
     let model = recipe.prepared(model, &tokenizer)?;
-    let split = split(recipe, Reader::of(&model), &tokenizer, rows, eval_rows)?;
+    let rows = (&rows, eval_rows.as_ref());
+    let split = split(recipe, Reader::of(&model), &tokenizer, rows, Some(dir), observer)?;
     split.notes.iter().for_each(|note| observer.note(note));
     if !made.is_empty() {
         observer.note(&format!("a new head: {}", made.join(", ")));
@@ -79,15 +80,15 @@ pub fn reward(
     let start = (Trainable::Full(trained.initial()), &trained.model.device());
     let mut steps = Steps::resumed(&shared, split.train.len(), start, dir, observer)?;
     let features = match recipe.tuning {
-        Tuning::Head if steps.are_left() => Features::of(&trained.model, &split.train, observer)?,
+        Tuning::Head if steps.are_left() => Features::of(&trained.model, &split.train, dir.rows(), observer)?,
         _ => None,
     };
     let is_done = steps.complete(observer, |state, batch, rate, observer| {
-        let pairs = (split.train.as_slice(), features.as_ref());
+        let pairs = (&split.train, features.as_ref());
         let mut said = step(recipe, &trained, pairs, batch, state, rate, (dir, observer))?.record();
         // The head alone reads no text in its steps.
         if features.is_none() {
-            let tokens = |&pair: &usize| split.train[pair].chosen.ids.len() + split.train[pair].rejected.ids.len();
+            let tokens = |&pair: &usize| split.train.length(pair, 0) + split.train.length(pair, 1);
             said.insert(TOKENS.into(), json!(batch.iter().map(tokens).sum::<usize>()));
         }
         Ok(said)
@@ -131,7 +132,7 @@ impl RewardRecipe {
 fn step(
     recipe: &RewardRecipe,
     trained: &Trained,
-    (pairs, features): (&[Pair], Option<&Features>),
+    (pairs, features): (&Pairs, Option<&Features>),
     batch: &[usize],
     state: &mut State,
     rate: f64,
@@ -139,7 +140,7 @@ fn step(
 ) -> Result<Step, Error> {
     // Texts of like lengths together: less padding where there is some.
     let mut sorted = batch.to_vec();
-    sorted.sort_by_key(|&pair| pairs[pair].length());
+    sorted.sort_by_key(|&pair| pairs.longer(pair));
     let parameters = state.ensemble.policy()?.policy.parameters().clone();
     let (mut gradients, mut step) = (Gradients::default(), Step::default());
     let micros = sorted.chunks(recipe.per_device_train_batch_size);
@@ -147,9 +148,10 @@ fn step(
     for (index, micro) in micros.enumerate() {
         let seed = mixed(recipe.seed, state.step, index as u64);
         let share = 1.0 / batch.len() as f64;
+        let read = pairs.some(micro)?;
         let (leaves, mut grads, part) = match features {
-            Some(features) => trained.head_backward(&parameters, features, pairs, micro, share)?,
-            None => trained.backward(&parameters, pairs, micro, share, seed)?,
+            Some(features) => trained.head_backward(&parameters, &features.some(micro)?, &read, share)?,
+            None => trained.backward(&parameters, &read, share, seed)?,
         };
         gradients.add(&leaves, &mut grads);
         step.add(&part);
@@ -157,7 +159,9 @@ fn step(
     }
     observer.end();
     let at = state.step;
-    let rows = || -> Rows { batch.iter().map(|&row| (pairs[row].line, pairs[row].json())).collect() };
+    // What is wrong with the step matters more than that its rows cannot be read.
+    let rows =
+        || -> Rows { pairs.some(batch).unwrap_or_default().iter().map(|pair| (pair.line, pair.json())).collect() };
     if !step.loss.is_finite() {
         return Err(not_finite(dir, at, "the loss", rows()));
     }

@@ -1,19 +1,85 @@
 //! Preference pairs as a reward model reads them.
 use std::collections::HashSet;
 
-use bpo_data::{Message, PairIds, PreferenceRow, Prompt, Tokenizer, held_out};
+use bpo_data::{Message, PairIds, PreferenceRow, Prompt, Rows, Tokenizer, held_out};
 use bpo_model::SequenceClassifier;
+use bpo_store::{RowFile, RunDir};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Error, RewardRecipe};
+use crate::{
+    Error, Observer, RewardRecipe,
+    rows_at_work::{rows_in, worked},
+};
 
 /// A pair as token ids.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pair {
     pub line: usize,
     pub chosen: PairIds,
     pub rejected: PairIds,
-    pub margin: f32,
+    pub margin: f64,
+}
+
+/// Pairs on disk, and how long each of their sides is.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    rows: RowFile<Pair>,
+    /// Tokens of the chosen and of the rejected side, `[pairs]`.
+    lengths: Vec<[u32; 2]>,
+}
+
+impl Pairs {
+    fn new(dir: Option<&RunDir>) -> Self {
+        Self { rows: rows_in(dir), lengths: Vec::new() }
+    }
+
+    fn push(&mut self, pair: &Pair) -> Result<(), Error> {
+        self.rows.push(pair)?;
+        self.lengths.push([pair.chosen.ids.len() as u32, pair.rejected.ids.len() as u32]);
+        Ok(())
+    }
+
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+
+    /// Tokens of a pair's longer side.
+    pub fn longer(&self, pair: usize) -> usize {
+        self.length(pair, 0).max(self.length(pair, 1))
+    }
+
+    /// Tokens of a side, `0` being the chosen one.
+    pub fn length(&self, pair: usize, side: usize) -> usize {
+        self.lengths[pair][side] as usize
+    }
+
+    /// These pairs.
+    pub fn some(&self, indices: &[usize]) -> Result<Vec<Pair>, Error> {
+        indices.iter().map(|&index| Ok(self.rows.get(index)?)).collect()
+    }
+
+    /// The first ones, apart.
+    pub fn first(&self, count: usize) -> Result<Self, Error> {
+        let mut first = Self::new(None);
+        for pair in self.rows.iter().take(count) {
+            first.push(&pair?)?;
+        }
+        Ok(first)
+    }
+
+    /// A side of each.
+    pub fn sides(&self, places: &[(usize, usize)]) -> Result<Vec<PairIds>, Error> {
+        let side = |&(pair, side): &(usize, usize)| {
+            let pair = self.rows.get(pair)?;
+            Ok(if side == 0 { pair.chosen } else { pair.rejected })
+        };
+        places.iter().map(side).collect()
+    }
 }
 
 impl Pair {
@@ -45,8 +111,8 @@ impl Reader {
 
 /// Pairs to train on, pairs held out, and what is to be said about them.
 pub(crate) struct Split {
-    pub train: Vec<Pair>,
-    pub held_out: Vec<Pair>,
+    pub train: Pairs,
+    pub held_out: Pairs,
     pub notes: Vec<String>,
 }
 
@@ -63,18 +129,19 @@ pub fn reward_ids(
     response: &str,
     longest: Option<usize>,
 ) -> Result<PairIds, Error> {
-    ids(model.reads_pairs(), tokenizer, prompt, response, longest)
+    Ok(side_ids(model.reads_pairs(), tokenizer, prompt, response, longest)?)
 }
 
-fn ids(
+/// [`reward_ids`], knowing of the model only how it reads.
+fn side_ids(
     reads_pairs: bool,
     tokenizer: &Tokenizer,
     prompt: &str,
     response: &str,
     longest: Option<usize>,
-) -> Result<PairIds, Error> {
+) -> Result<PairIds, bpo_data::Error> {
     if reads_pairs {
-        return Ok(tokenizer.encode_pair(prompt, response, longest)?);
+        return tokenizer.encode_pair(prompt, response, longest);
     }
     let chat = tokenizer.has_chat_template();
     let prompt = if chat { Prompt::Messages(vec![Message::new("user", prompt)]) } else { Prompt::Text(prompt.into()) };
@@ -90,44 +157,65 @@ fn ids(
     Ok(PairIds { ids, types: Vec::new() })
 }
 
-/// Splits by prompt, so that no prompt is on both sides, and encodes.
+/// Splits by prompt, so that no prompt is on both sides, and encodes; pairs lie in `dir`, or in the system's folder for
+/// temporary files.
 pub(crate) fn split(
     recipe: &RewardRecipe,
     reader: Reader,
     tokenizer: &Tokenizer,
-    rows: Vec<PreferenceRow>,
-    eval_rows: Option<Vec<PreferenceRow>>,
+    (rows, eval_rows): (&Rows<PreferenceRow>, Option<&Rows<PreferenceRow>>),
+    dir: Option<&RunDir>,
+    observer: &mut dyn Observer,
 ) -> Result<Split, Error> {
-    let reader = Reader { longest: recipe.max_length.min(reader.longest), ..reader };
-    let given = eval_rows.is_some();
-    let (held, kept): (Vec<PreferenceRow>, Vec<PreferenceRow>) = match eval_rows {
-        Some(eval) => {
-            let known: HashSet<String> = eval.iter().map(|row| row.prompt.text()).collect();
-            (eval, rows.into_iter().filter(|row| !known.contains(&row.prompt.text())).collect())
-        }
-        None => rows.into_iter().partition(|row| held_out(&row.prompt.text(), recipe.seed, recipe.eval_share)),
-    };
+    let longest = recipe.max_length.min(reader.longest);
+    let (mut train, mut held) = (Pairs::new(dir), Pairs::new(dir));
     let mut counts = Counts::default();
-    let mut encode = |rows: Vec<PreferenceRow>| -> Result<Vec<Pair>, Error> {
-        let pairs = rows.into_iter().map(|row| encoded(reader, tokenizer, row, &mut counts));
-        Ok(pairs.collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
+    let work = |row: &PreferenceRow| sides(reader.pairs, tokenizer, row, longest);
+    let mut known: HashSet<blake3::Hash> = HashSet::new();
+    let is_known = |known: &HashSet<blake3::Hash>, row: &PreferenceRow| {
+        !known.is_empty() && known.contains(&blake3::hash(row.prompt.text().as_bytes()))
     };
-    let (train, held_out) = (encode(kept)?, encode(held)?);
+    if let Some(rows) = eval_rows {
+        worked(
+            rows,
+            observer,
+            |row| Ok(Some(row)),
+            work,
+            |row, sides| {
+                known.insert(blake3::hash(row.prompt.text().as_bytes()));
+                counts.keep(&row, sides?, longest).map_or(Ok(()), |pair| held.push(&pair))
+            },
+        )?;
+    }
+    worked(
+        rows,
+        observer,
+        |row| Ok(Some(row)),
+        work,
+        |row, sides| {
+            if is_known(&known, &row) {
+                return Ok(());
+            }
+            let holds = eval_rows.is_none() && held_out(&row.prompt.text(), recipe.seed, recipe.eval_share);
+            let side = if holds { &mut held } else { &mut train };
+            counts.keep(&row, sides?, longest).map_or(Ok(()), |pair| side.push(&pair))
+        },
+    )?;
     if train.is_empty() {
+        let (read, held) = (rows.len(), held.len());
         return Err(Error::Data(format!(
-            "no pair is left to train on: {} held out, {}",
-            held_out.len(),
+            "no pair is left to train on, of {read} that differ: {held} held out, {}",
             counts.told()
         )));
     }
-    if given && held_out.is_empty() {
+    if eval_rows.is_some() && held.is_empty() {
         return Err(Error::Data(format!("eval_pairs: no pair is left to evaluate on: {}", counts.told())));
     }
-    let mut notes = vec![format!("{} training pairs, {} held out", train.len(), held_out.len())];
+    let mut notes = vec![format!("{} training pairs, {} held out", train.len(), held.len())];
     if counts.cut + counts.alike > 0 {
         notes.push(format!("pairs: {}", counts.told()));
     }
-    Ok(Split { train, held_out, notes })
+    Ok(Split { train, held_out: held, notes })
 }
 
 /// What happened to pairs.
@@ -138,25 +226,30 @@ struct Counts {
 }
 
 impl Counts {
+    /// The pair, if its sides differ.
+    fn keep(&mut self, row: &PreferenceRow, [chosen, rejected]: [PairIds; 2], longest: usize) -> Option<Pair> {
+        if chosen == rejected || chosen.ids.is_empty() || rejected.ids.is_empty() {
+            self.alike += 1;
+            return None;
+        }
+        let pair = Pair { line: row.line, chosen, rejected, margin: row.margin.unwrap_or(0.0) };
+        self.cut += usize::from(pair.length() >= longest);
+        Some(pair)
+    }
+
     fn told(&self) -> String {
         format!("{} have max_length tokens, longer ones cut; {} left out that read the same", self.cut, self.alike)
     }
 }
 
-fn encoded(
-    reader: Reader,
+/// Both sides of a pair.
+fn sides(
+    reads_pairs: bool,
     tokenizer: &Tokenizer,
-    row: PreferenceRow,
-    counts: &mut Counts,
-) -> Result<Option<Pair>, Error> {
+    row: &PreferenceRow,
+    longest: usize,
+) -> Result<[PairIds; 2], bpo_data::Error> {
     let prompt = row.prompt.text();
-    let side = |response: &str| ids(reader.pairs, tokenizer, &prompt, response, Some(reader.longest));
-    let (chosen, rejected) = (side(&row.chosen)?, side(&row.rejected)?);
-    if chosen == rejected || chosen.ids.is_empty() || rejected.ids.is_empty() {
-        counts.alike += 1;
-        return Ok(None);
-    }
-    let pair = Pair { line: row.line, chosen, rejected, margin: row.margin.unwrap_or(0.0) as f32 };
-    counts.cut += usize::from(pair.length() >= reader.longest);
-    Ok(Some(pair))
+    let side = |response: &str| side_ids(reads_pairs, tokenizer, &prompt, response, Some(longest));
+    Ok([side(&row.chosen)?, side(&row.rejected)?])
 }

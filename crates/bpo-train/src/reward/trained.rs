@@ -2,11 +2,11 @@
 use bpo_data::PairIds;
 use bpo_loss::bradley_terry;
 use bpo_model::{Adapter, Backward, Parameters, SequenceClassifier, WeightDtype};
-use bpo_store::RunDir;
+use bpo_store::{RowFile, RunDir};
 use burn::tensor::{Tensor, TensorData};
 use serde_json::{Map, Value, json};
 
-use super::pairs::Pair;
+use super::pairs::{Pair, Pairs};
 use crate::{Error, Observer, RewardRecipe, Stage, Tuning, score::host};
 
 /// A reward model with what of it is trained.
@@ -49,8 +49,13 @@ impl Step {
     }
 }
 
-/// What the head reads of every pair of a body that stays as it is, `[pairs][chosen, rejected][hidden]`.
-pub(crate) struct Features(Vec<[Vec<f32>; 2]>);
+/// What the head reads of every pair of a body that stays as it is: `[hidden]` of each side.
+pub(crate) struct Features {
+    /// As their bits.
+    rows: RowFile<Vec<u32>>,
+    /// Which rows are those of the chosen and of the rejected side, `[pairs]`.
+    places: Vec<[u32; 2]>,
+}
 
 /// Leaves, their gradients and what was computed on the way.
 type Gradient = (Parameters, Backward, Step);
@@ -96,47 +101,38 @@ impl Trained {
         adapter.with_weights(adapter.weights().map(|name, old| parameters.get(name).cloned().unwrap_or(old)))
     }
 
-    /// Gradients of the loss of `micro`, each pair of which counts `share`.
-    pub fn backward(
-        &self,
-        parameters: &Parameters,
-        pairs: &[Pair],
-        micro: &[usize],
-        share: f64,
-        seed: u64,
-    ) -> Result<Gradient, Error> {
+    /// Gradients of the loss of `pairs`, each of which counts `share`.
+    pub fn backward(&self, parameters: &Parameters, pairs: &[Pair], share: f64, seed: u64) -> Result<Gradient, Error> {
         let leaves = parameters.tracked();
         let model = self.with(&leaves, true)?.with_dropout_seed(seed);
-        let chosen = micro.iter().map(|&pair| &pairs[pair].chosen);
-        let rows: Vec<_> = chosen.chain(micro.iter().map(|&pair| &pairs[pair].rejected)).map(typed).collect();
-        let (step, gradients) = model.backward(&rows, |scores| self.loss(scores, pairs, micro, share))?;
+        let chosen = pairs.iter().map(|pair| &pair.chosen);
+        let rows: Vec<_> = chosen.chain(pairs.iter().map(|pair| &pair.rejected)).map(typed).collect();
+        let (step, gradients) = model.backward(&rows, |scores| self.loss(scores, pairs, share))?;
         Ok((leaves, gradients, step))
     }
 
-    /// The same of the head alone.
+    /// The same of the head alone; of `features` there are the chosen ones first.
     pub fn head_backward(
         &self,
         parameters: &Parameters,
-        features: &Features,
+        features: &[Vec<f32>],
         pairs: &[Pair],
-        micro: &[usize],
         share: f64,
     ) -> Result<Gradient, Error> {
         let leaves = parameters.tracked();
         let model = self.with(&leaves, true)?;
-        let side = |side: usize| micro.iter().flat_map(move |&pair| features.0[pair][side].iter().copied());
-        let values: Vec<f32> = side(0).chain(side(1)).collect();
-        let shape = [2 * micro.len(), values.len() / (2 * micro.len())];
+        let values = features.concat();
+        let shape = [features.len(), values.len() / features.len()];
         let read = Tensor::from_data(TensorData::new(values, shape), &self.model.device().inner());
-        let (step, scalar) = self.loss(model.head(read), pairs, micro, share)?;
+        let (step, scalar) = self.loss(model.head(read), pairs, share)?;
         Ok((leaves, scalar.backward().into(), step))
     }
 
     /// `scores`: `[2 · pairs, 1]`, the chosen responses first.
-    fn loss(&self, scores: Tensor<2>, pairs: &[Pair], micro: &[usize], share: f64) -> Result<(Step, Tensor<1>), Error> {
-        let count = micro.len();
+    fn loss(&self, scores: Tensor<2>, pairs: &[Pair], share: f64) -> Result<(Step, Tensor<1>), Error> {
+        let count = pairs.len();
         let scores: Tensor<1> = scores.squeeze_dim(1);
-        let margins: Vec<f32> = micro.iter().map(|&pair| pairs[pair].margin).collect();
+        let margins: Vec<f32> = pairs.iter().map(|pair| pair.margin as f32).collect();
         let margins = margins
             .iter()
             .any(|margin| *margin != 0.0)
@@ -160,7 +156,7 @@ impl Trained {
     pub fn scores(
         &self,
         parameters: &Parameters,
-        pairs: &[Pair],
+        pairs: &Pairs,
         observer: &mut dyn Observer,
     ) -> Result<Option<[Vec<f32>; 2]>, Error> {
         let model = self.with(parameters, false)?.merged();
@@ -198,19 +194,34 @@ impl Trained {
 }
 
 impl Features {
-    /// `None` when the observer asked to stop: then nothing is trained either.
-    pub fn of(model: &SequenceClassifier, pairs: &[Pair], observer: &mut dyn Observer) -> Result<Option<Self>, Error> {
-        let mut features = vec![[Vec::new(), Vec::new()]; pairs.len()];
-        let done = in_batches(pairs, observer, |batch, rows| {
-            let read = model.features(rows)?;
+    /// Puts them into `rows`, which is empty; `None` when the observer asked to stop: then nothing is trained either.
+    pub fn of(
+        model: &SequenceClassifier,
+        pairs: &Pairs,
+        mut rows: RowFile<Vec<u32>>,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Self>, Error> {
+        let mut places = vec![[0; 2]; pairs.len()];
+        let done = in_batches(pairs, observer, |batch, read| {
+            let read = model.features(read)?;
             let width = read.dims()[1];
             let values = host(&read.reshape([batch.len() * width]))?;
             for (&(pair, side), values) in batch.iter().zip(values.chunks_exact(width)) {
-                features[pair][side] = values.to_vec();
+                places[pair][side] = rows.len() as u32;
+                rows.push(&values.iter().map(|value| value.to_bits()).collect())?;
             }
             Ok(())
         })?;
-        Ok(done.then_some(Self(features)))
+        Ok(done.then_some(Self { rows, places }))
+    }
+
+    /// Of these pairs, the chosen sides first.
+    pub fn some(&self, pairs: &[usize]) -> Result<Vec<Vec<f32>>, Error> {
+        let row = |row: u32| -> Result<Vec<f32>, Error> {
+            Ok(self.rows.get(row as usize)?.into_iter().map(f32::from_bits).collect())
+        };
+        let side = |side: usize| pairs.iter().map(move |&pair| self.places[pair][side]);
+        side(0).chain(side(1)).map(row).collect()
     }
 }
 
@@ -221,13 +232,13 @@ fn typed(row: &PairIds) -> (&[u32], &[u32]) {
 
 /// Both sides of all pairs, short ones first, in batches of [`Trained::TOKENS`]; `false` when the observer asked to stop.
 fn in_batches(
-    pairs: &[Pair],
+    pairs: &Pairs,
     observer: &mut dyn Observer,
     mut each: impl FnMut(&[(usize, usize)], &[(&[u32], &[u32])]) -> Result<(), Error>,
 ) -> Result<bool, Error> {
-    let row = |&(pair, side): &(usize, usize)| if side == 0 { &pairs[pair].chosen } else { &pairs[pair].rejected };
+    let length = |&(pair, side): &(usize, usize)| pairs.length(pair, side);
     let mut places: Vec<(usize, usize)> = (0..pairs.len()).flat_map(|pair| [(pair, 0), (pair, 1)]).collect();
-    places.sort_by_key(|place| row(place).ids.len());
+    places.sort_by_key(length);
     observer.begin(Stage::Read, places.len() as u64);
     let mut start = 0;
     while start < places.len() {
@@ -235,11 +246,11 @@ fn in_batches(
             observer.end();
             return Ok(false);
         }
-        let fits = |end: &usize| (end - start) * row(&places[end - 1]).ids.len() <= Trained::TOKENS;
+        let fits = |end: &usize| (end - start) * length(&places[end - 1]) <= Trained::TOKENS;
         let end =
             (start + 1..=places.len()).take_while(|end| *end == start + 1 || fits(end)).last().unwrap_or(start + 1);
-        let rows: Vec<_> = places[start..end].iter().map(row).map(typed).collect();
-        each(&places[start..end], &rows)?;
+        let rows = pairs.sides(&places[start..end])?;
+        each(&places[start..end], &rows.iter().map(typed).collect::<Vec<_>>())?;
         start = end;
         observer.advance(start as u64);
     }

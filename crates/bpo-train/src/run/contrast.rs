@@ -1,11 +1,13 @@
 //! What training did to completions that people are shown: their tokens under the trained policy.
+use std::cmp::Ordering;
+
 use bpo_annotate::Verdict;
 use bpo_data::Group;
 use serde::{Deserialize, Serialize};
 
 use super::{Run, evaluations::Evaluations};
 use crate::{
-    Drawn, Error, Evaluation,
+    Drawn, Error, Evaluation, TrainPrompt,
     collect::{SAMPLED, recorded_choices},
     evaluate::pack,
     token_logps,
@@ -101,17 +103,32 @@ impl Run<'_> {
             let Some(choices) = recorded_choices(&mut self.journal, step)? else { continue };
             let Some(recorded) = self.journal.get(step, SAMPLED)? else { continue };
             let drawn: Vec<Drawn> = serde_json::from_slice(&recorded).map_err(|e| Error::Data(e.to_string()))?;
-            let found = drawn.iter().zip(&choices).enumerate().find_map(|(place, (drawn, choice))| {
+            for (place, (drawn, choice)) in drawn.iter().zip(&choices).enumerate() {
                 let is_decided = matches!(choice.verdict, Verdict::First | Verdict::Second);
-                let prompt = self.prompts.iter().find(|prompt| is_decided && prompt.id == drawn.prompt)?;
                 let tokens = |of: usize| Some(drawn.samples.get(choice.pair[of])?.tokens.clone());
-                Some(Recorded { step, place, prompt: prompt.ids.clone(), tokens: [tokens(0)?, tokens(1)?] })
-            });
-            if let Some(pair) = found {
-                pairs.push(pair);
-                last = Some(group);
+                let (true, Some(first), Some(second)) = (is_decided, tokens(0), tokens(1)) else { continue };
+                if let Some(prompt) = self.prompt(drawn.prompt)? {
+                    pairs.push(Recorded { step, place, prompt: prompt.ids, tokens: [first, second] });
+                    last = Some(group);
+                    break;
+                }
             }
         }
         Ok(pairs)
+    }
+
+    /// The training prompt of an id: they lie in the order of their ids.
+    fn prompt(&self, id: usize) -> Result<Option<TrainPrompt>, Error> {
+        let mut range = 0..self.prompts.len();
+        while !range.is_empty() {
+            let middle = range.start + range.len() / 2;
+            let prompt = self.prompts.get(middle)?;
+            match prompt.id.cmp(&id) {
+                Ordering::Equal => return Ok(Some(prompt)),
+                Ordering::Less => range.start = middle + 1,
+                Ordering::Greater => range.end = middle,
+            }
+        }
+        Ok(None)
     }
 }

@@ -7,9 +7,9 @@ mod gather;
 use std::time::Instant;
 
 use bpo_annotate::{AbstainQuota, Annotator};
-use bpo_data::{ReferenceRow, Tokenizer};
+use bpo_data::{ReferenceRow, Rows, Tokenizer};
 use bpo_model::{Adapter, Decoder};
-use bpo_store::{Checkpoints, Journal, MetricsLog, RunDir};
+use bpo_store::{Checkpoints, Journal, MetricsLog, RowFile, RunDir};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -42,7 +42,7 @@ pub struct Inputs {
     /// Prompts or preference pairs.
     pub rows: TrainRows,
     /// Held-out prompts with reference texts.
-    pub references: Option<Vec<ReferenceRow>>,
+    pub references: Option<Rows<ReferenceRow>>,
     /// Who prefers.
     pub annotator: Box<dyn Annotator + Send>,
     /// Who samples, where that is a server.
@@ -94,7 +94,7 @@ struct Run<'a> {
     schedule: RefreshSchedule,
     rate: LearningRate,
     order: bpo_data::PromptOrder,
-    prompts: Vec<TrainPrompt>,
+    prompts: RowFile<TrainPrompt>,
     eval: Vec<EvalPrompt>,
     total: u64,
     /// The policy before step 0.
@@ -113,9 +113,14 @@ impl<'a> Run<'a> {
             inputs;
         let base = base.with_gradient_checkpointing(recipe.gradient_checkpointing);
         let context = base.config().max_position_embeddings;
-        let Prepared { train: mut prompts, eval, mut notes } = prepare(recipe, &tokenizer, context, rows, references)?;
+        let prepared = prepare(recipe, &tokenizer, context, rows, references.as_ref(), dir.rows(), observer)?;
+        let Prepared { train: mut prompts, eval, mut notes } = prepared;
         let remote = sampler.map(Remote::new);
-        notes.extend(remote.iter().flat_map(|remote| remote.keep_readable(&tokenizer, &mut prompts)));
+        if let Some(remote) = &remote {
+            let (readable, note) = remote.readable(&tokenizer, prompts, dir.rows())?;
+            prompts = readable;
+            notes.extend(note);
+        }
         if prompts.is_empty() {
             return Err(Error::Data("no prompt is left that a server can be sent as text".into()));
         }
@@ -201,7 +206,7 @@ impl<'a> Run<'a> {
     fn step(&mut self, observer: &mut dyn Observer) -> Result<Map<String, Value>, Error> {
         let (step, mut clock) = (self.state.step, Clock::default());
         self.refresh(step)?; // behaviour ← policy, when the schedule says so
-        let prompts = self.prompts_at(step);
+        let prompts = self.prompts_at(step)?;
         let collected = self.collected(step, &prompts, &mut clock, observer)?; // sampled, judged, journalled
         let (pairs, dropped) = self.pairs(&prompts, &collected)?;
         pairs.first().into_iter().for_each(|pair| observer.pair(step, pair.shown()));
@@ -212,9 +217,9 @@ impl<'a> Run<'a> {
         self.describe(step, &trained, &collected, &pairs, clock)
     }
 
-    fn prompts_at(&self, step: u64) -> Vec<TrainPrompt> {
+    fn prompts_at(&self, step: u64) -> Result<Vec<TrainPrompt>, Error> {
         let order = self.order.at(step, self.recipe.prompts_per_step());
-        order.into_iter().map(|index| self.prompts[index].clone()).collect()
+        order.into_iter().map(|index| Ok(self.prompts.get(index)?)).collect()
     }
 
     /// The step's preferences, and why other pairs are none.

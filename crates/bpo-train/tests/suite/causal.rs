@@ -2,19 +2,19 @@
 use std::path::Path;
 
 use bpo_annotate::{Annotator, Comparison, Item, Judgement, Scored, Verdict, scorer_from};
-use bpo_data::{OutcomeRow, Prompt};
+use bpo_data::{OutcomeRow, Prompt, Rows};
 use bpo_store::RunDir;
 use bpo_train::{CausalEstimator, CausalForm, CausalInputs, CausalRecipe, Error, Outcome, Report, Silent, causal};
 use serde_json::{Value, json};
 
 use crate::{
     runs::{Until, metrics, trained},
-    tiny::{annotator, model, tokenizer},
+    tiny::{annotator, edit, model, tokenizer},
 };
 
 /// Texts of pseudo-random words; the outcome counts the `w0` among them.
-fn rows(with_prompts: bool) -> Vec<OutcomeRow> {
-    let row = |id: usize| {
+fn outcomes(with_prompts: bool) -> impl Iterator<Item = OutcomeRow> {
+    let row = move |id: usize| {
         let words: Vec<String> = (0..5).map(|k| format!("w{}", (id * (k + 3) + k * k) % 7)).collect();
         OutcomeRow {
             line: id + 1,
@@ -25,7 +25,11 @@ fn rows(with_prompts: bool) -> Vec<OutcomeRow> {
             logging_logp: None,
         }
     };
-    (0..48).map(row).collect()
+    (0..48).map(row)
+}
+
+fn rows(with_prompts: bool) -> Rows<OutcomeRow> {
+    outcomes(with_prompts).collect()
 }
 
 fn inputs() -> CausalInputs {
@@ -94,7 +98,7 @@ fn every_textbook_estimator_raises_the_outcome() {
     }
 }
 
-fn references() -> Vec<bpo_data::ReferenceRow> {
+fn references() -> Rows<bpo_data::ReferenceRow> {
     let row = |id: usize| bpo_data::ReferenceRow {
         line: id + 1,
         prompt: Some(Prompt::Text(format!("w{} w1 w2", id % 20))),
@@ -176,9 +180,11 @@ fn the_first_step_weighs_all_texts_alike() {
 fn a_logging_log_prob_of_the_row_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let mut inputs = inputs();
-    for row in &mut inputs.rows {
-        row.logging_logp = Some(-500.0);
-    }
+    edit(&mut inputs.rows, |rows| {
+        for row in rows {
+            row.logging_logp = Some(-500.0);
+        }
+    });
     let recipe = CausalRecipe { max_steps: 1, eval_size: 0, ..recipe() };
     complete_with(&recipe, inputs, dir.path());
     assert!(metrics(dir.path())[0]["causal/max_ratio"].as_f64().unwrap() > 1e100);
@@ -188,9 +194,11 @@ fn a_logging_log_prob_of_the_row_is_used() {
 fn a_loss_that_is_not_finite_ends_the_run_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut inputs = inputs();
-    for row in &mut inputs.rows {
-        row.logging_logp = Some(-500.0);
-    }
+    edit(&mut inputs.rows, |rows| {
+        for row in rows {
+            row.logging_logp = Some(-500.0);
+        }
+    });
     let recipe = CausalRecipe { self_normalised: false, eval_size: 0, save_steps: 1, ..recipe() };
     let error = causal(&recipe, inputs, &RunDir::open(dir.path()).unwrap(), &mut Silent).unwrap_err();
     assert!(matches!(error, Error::NonFinite { step: 0, .. }), "{error}");
@@ -219,9 +227,11 @@ fn an_outcome_model_that_is_right_leaves_no_residual_and_rows_may_bring_their_ow
         Ok(vec![0.0; items.len()])
     });
     let mut inputs = CausalInputs { annotator: Box::new(Scored(scorer)), ..inputs() };
-    for row in &mut inputs.rows {
-        row.predicted_outcome = Some(row.outcome);
-    }
+    edit(&mut inputs.rows, |rows| {
+        for row in rows {
+            row.predicted_outcome = Some(row.outcome);
+        }
+    });
     complete_with(&recipe, inputs, dir.path());
     assert_eq!(*asked.lock().unwrap(), 2 * 8, "only the samples are asked about");
     let norms: Vec<f64> = metrics(dir.path()).iter().map(|m: &Value| m["grad_norm"].as_f64().unwrap()).collect();
@@ -264,10 +274,8 @@ impl Annotator for OnlyCompares {
 
 #[test]
 fn a_causal_run_that_cannot_work_is_refused_by_its_reason() {
-    let flat = || CausalInputs {
-        rows: rows(true).into_iter().map(|row| OutcomeRow { outcome: 2.0, ..row }).collect(),
-        ..inputs()
-    };
+    let flat =
+        || CausalInputs { rows: outcomes(true).map(|row| OutcomeRow { outcome: 2.0, ..row }).collect(), ..inputs() };
     let compares = CausalInputs { annotator: Box::new(OnlyCompares), ..inputs() };
     let cases: [(CausalRecipe, CausalInputs, &str); 3] = [
         (recipe(), flat(), "nothing to learn"),

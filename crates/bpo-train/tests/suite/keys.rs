@@ -7,7 +7,7 @@ use bpo_train::{Inputs, Observer, Outcome, Recipe, Stage, TrainRows, run};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    tiny::{chat_tokenizer, inputs, inputs_of_pairs, recipe},
+    tiny::{chat_tokenizer, edit, inputs, inputs_of_pairs, recipe},
     trial::{each, trial_on},
 };
 
@@ -117,9 +117,11 @@ fn set(recipe: &Recipe, values: &Value) -> Recipe {
 fn inputs_of(recipe: &Recipe) -> Inputs {
     let mut inputs = if recipe.pairs.is_some() { inputs_of_pairs() } else { inputs() };
     if let TrainRows::Prompts(prompts) = &mut inputs.rows {
-        for row in prompts.iter_mut().step_by(2) {
-            row.prompt = Prompt::Text(format!("{} w4 w5 w6 w7", row.prompt.text()));
-        }
+        edit(prompts, |prompts| {
+            for row in prompts.iter_mut().step_by(2) {
+                row.prompt = Prompt::Text(format!("{} w4 w5 w6 w7", row.prompt.text()));
+            }
+        });
     }
     Inputs { tokenizer: chat_tokenizer(), ..inputs }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     selection::prompts,
-    tiny::{Comparing, adapter, few, inputs, inputs_of_pairs, model, pairs, recipe, scoring},
+    tiny::{Comparing, adapter, edit, few, inputs, inputs_of_pairs, model, pairs, recipe, scoring},
     trial::{Trial, refusal, trial, trial_on},
 };
 
@@ -226,7 +226,7 @@ fn pairs_of_a_file_are_trained_on_as_they_are() {
     assert!(accuracies[5..].iter().all(|share| *share > 0.8), "{accuracies:?}");
     // What is chosen in the file gains, also when the annotator would have it otherwise.
     let TrainRows::Pairs(mut rows) = pairs() else { panic!("pairs") };
-    rows.iter_mut().for_each(|row| std::mem::swap(&mut row.chosen, &mut row.rejected));
+    edit(&mut rows, |rows| rows.iter_mut().for_each(|row| std::mem::swap(&mut row.chosen, &mut row.rejected)));
     let swapped = trial_on(&recipe, Inputs { rows: TrainRows::Pairs(rows), ..inputs() });
     let margins = swapped.metric("rewards/margins");
     assert!(margins[9] > 0.1 && swapped.metric("logps/chosen")[9] > swapped.metric("logps/chosen")[0], "{margins:?}");

@@ -6,7 +6,7 @@ use bpo_train::{FDivergenceType, Inputs, OneOrMany, Recipe, Reference, TrainRows
 use serde_json::{Value, json};
 
 use crate::{
-    tiny::{adapter, inputs, inputs_of_pairs, model, recipe},
+    tiny::{adapter, edit, inputs, inputs_of_pairs, model, recipe},
     trial::{each, refusal, trial},
 };
 
@@ -160,7 +160,9 @@ fn adapters_to_start_from_must_fit_the_ensemble_and_the_recipe() {
 fn a_reference_text_that_a_selection_needs_is_missed_with_its_line() {
     let mut inputs = inputs();
     let TrainRows::Prompts(prompts) = &mut inputs.rows else { panic!("prompts") };
-    prompts.iter_mut().filter(|row| row.line != 7).for_each(|row| row.reference = Some("w1".into()));
+    edit(prompts, |prompts| {
+        prompts.iter_mut().filter(|row| row.line != 7).for_each(|row| row.reference = Some("w1".into()));
+    });
     let told = refusal(&ensemble(PairSelection::UcbRef), inputs);
     assert!(told.contains("prompts, line 7: pair_selection ucb_ref needs a reference text"), "{told}");
 }

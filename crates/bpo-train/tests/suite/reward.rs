@@ -13,7 +13,7 @@ use tempfile::tempdir;
 
 use crate::{
     runs::Until,
-    tiny::{model, pairs, tokenizer},
+    tiny::{edit, model, pairs, tokenizer},
     trial::each,
 };
 
@@ -110,7 +110,7 @@ fn a_margin_asks_for_a_larger_distance() {
     let trained = |margin: Option<f64>| {
         let dir = tempdir().unwrap();
         let mut inputs = inputs();
-        inputs.rows.iter_mut().for_each(|row| row.margin = margin);
+        edit(&mut inputs.rows, |rows| rows.iter_mut().for_each(|row| row.margin = margin));
         let done = reward(&recipe(Tuning::Full), inputs, &RunDir::open(dir.path()).unwrap(), &mut Silent).unwrap();
         finished(done).evaluation.unwrap().margin
     };

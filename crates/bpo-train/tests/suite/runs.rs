@@ -1,11 +1,12 @@
 use std::{cell::Cell, path::Path};
 
 use bpo_annotate::{Item, Scored, scorer_from};
+use bpo_data::{BadLines, Rows};
 use bpo_store::RunDir;
 use bpo_train::{Error, Inputs, Observer, Outcome, Recipe, Reference, Report, Silent, Stage, TrainRows, run};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::tiny::{inputs, recipe};
+use crate::tiny::{edit, inputs, recipe};
 
 fn complete(recipe: &Recipe, dir: &Path) -> Box<Report> {
     match run(recipe, inputs(), &RunDir::open(dir).unwrap(), &mut Silent).unwrap() {
@@ -141,7 +142,7 @@ fn a_prompt_that_comes_twice_in_a_step_is_sampled_anew() {
     let dir = tempfile::tempdir().unwrap();
     let mut inputs = inputs();
     let TrainRows::Prompts(prompts) = &mut inputs.rows else { panic!("prompts") };
-    prompts.truncate(1);
+    edit(prompts, |prompts| prompts.truncate(1));
     let recipe = Recipe { eval_size: 0, max_steps: 1, ..recipe() };
     run(&recipe, inputs, &RunDir::open(&dir.path().join("run")).unwrap(), &mut Silent).unwrap();
     let distinct = metrics(&dir.path().join("run"))[0]["collect/distinct"].as_f64().unwrap();
@@ -157,4 +158,25 @@ fn an_update_that_is_not_finite_leaves_no_checkpoint_behind() {
     assert!(matches!(error, Error::NonFinite { step: 0, .. }), "{error}");
     let saved = std::fs::read_dir(path.join("checkpoints")).map(|entries| entries.count()).unwrap_or(0);
     assert_eq!(saved, 0);
+}
+
+/// What is read from a file, and kept on disk, is what is held.
+#[test]
+fn rows_of_a_file_train_as_rows_in_memory_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, read) = (dir.path().join("held"), dir.path().join("read"));
+    complete(&recipe(), &held);
+    let file = dir.path().join("prompts.jsonl");
+    let mut lines = Vec::new();
+    let TrainRows::Prompts(rows) = inputs().rows else { panic!("prompts") };
+    rows.each(|row| {
+        lines.push(json!({"prompt": row.prompt}).to_string());
+        Ok::<_, bpo_data::Error>(())
+    })
+    .unwrap();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let rows = TrainRows::Prompts(Rows::of_file(&file, BadLines::Stop).unwrap().0);
+    let done = run(&recipe(), Inputs { rows, ..inputs() }, &RunDir::open(&read).unwrap(), &mut Silent).unwrap();
+    assert!(matches!(done, Outcome::Finished(_)));
+    assert!(trained(&held) == trained(&read));
 }

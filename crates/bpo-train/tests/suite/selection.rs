@@ -3,7 +3,8 @@ use bpo_annotate::{TieRule, Verdict};
 use bpo_data::{Group, padded};
 use bpo_model::{AdapterMerge, merge_adapters};
 use bpo_sampler::{Candidates, MemberRanks, PairSelection, Pick, Second};
-use bpo_train::{Choice, Drawn, Inputs, Recipe, TrainPrompt, TrainRows, Trainable, prepare, sequence_logps};
+use bpo_store::RowFile;
+use bpo_train::{Choice, Drawn, Inputs, Recipe, Silent, TrainPrompt, TrainRows, Trainable, prepare, sequence_logps};
 use serde_json::json;
 
 use crate::{
@@ -151,7 +152,8 @@ fn is_selected(selection: PairSelection, ranks: &MemberRanks, drawn: &Drawn, cho
 
 /// The training prompts of a run.
 pub fn prompts(recipe: &Recipe, rows: TrainRows) -> Vec<TrainPrompt> {
-    prepare(recipe, &tokenizer(), 64, rows, None).unwrap().train
+    let prepared = prepare(recipe, &tokenizer(), 64, rows, None, RowFile::temporary(), &mut Silent).unwrap();
+    prepared.train.iter().collect::<Result<_, _>>().unwrap()
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A tiny random model, a tokenizer of twenty words, and what a run needs around them.
 use bpo_annotate::{Annotator, Comparison, Error as AnnotatorError, Item, Judgement, Scored, Verdict, scorer_from};
-use bpo_data::{PreferenceRow, Prompt, PromptRow, Tokenizer};
+use bpo_data::{FromRow, PreferenceRow, Prompt, PromptRow, Rows, Tokenizer};
 use bpo_model::{Adapter, Decoder, DecoderConfig, LoraConfig};
 use bpo_train::{Inputs, Recipe, TrainRows, Trainable};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -128,11 +128,23 @@ pub fn inputs_of_pairs() -> Inputs {
     Inputs { rows: pairs(), ..inputs() }
 }
 
+/// Changes rows as they lie in memory.
+pub fn edit<T: FromRow + Clone>(rows: &mut Rows<T>, change: impl FnOnce(&mut Vec<T>)) {
+    let mut all = Vec::new();
+    rows.each(|row| {
+        all.push(row);
+        Ok::<_, bpo_data::Error>(())
+    })
+    .unwrap();
+    change(&mut all);
+    *rows = all.into();
+}
+
 /// [`inputs`] cut to `count` prompts.
 pub fn few(count: usize) -> Inputs {
     let mut inputs = inputs();
     if let TrainRows::Prompts(prompts) = &mut inputs.rows {
-        prompts.truncate(count);
+        edit(prompts, |prompts| prompts.truncate(count));
     }
     inputs
 }
@@ -141,7 +153,9 @@ pub fn few(count: usize) -> Inputs {
 pub fn inputs_with_references() -> Inputs {
     let mut inputs = inputs();
     if let TrainRows::Prompts(prompts) = &mut inputs.rows {
-        prompts.iter_mut().for_each(|row| row.reference = Some(format!("w{} w0", row.id % 19)));
+        edit(prompts, |prompts| {
+            prompts.iter_mut().for_each(|row| row.reference = Some(format!("w{} w0", row.id % 19)));
+        });
     }
     inputs
 }

@@ -31,7 +31,7 @@ pub fn settings(answers: &Answers, globals: &Globals) -> Result<Chosen, Failure>
     settings.use_peft = answers.tuning != Tuning::Full;
     let context = looked.context();
     (settings.max_new_tokens, settings.max_prompt_length) = (1, context - 1);
-    let plan = |settings: &CausalRecipe| settings.plan(looked.sizes(), &looked.tokenizer, &rows, references.clone());
+    let plan = |settings: &CausalRecipe| settings.plan(looked.sizes(), &looked.tokenizer, &rows, references.as_ref());
     let mut reasons = Reasons::default();
     let all = plan(&settings)?;
     let new = all.longest.next_multiple_of(8).min(USUAL).min(context / 2).max(1);

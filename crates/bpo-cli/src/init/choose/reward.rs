@@ -24,7 +24,7 @@ pub fn settings(answers: &Answers, globals: &Globals) -> Result<Chosen, Failure>
     let dir = Path::new(&settings.model);
     let looked = Looked::at_reward_model(&source, dir, None, settings.dtype, &globals.device()?)?;
     let (rows, _) = reward::rows(&settings, &globals.progress())?;
-    let plan = |settings: &RewardRecipe| settings.plan(looked.sizes(), &looked.tokenizer, rows.clone(), None);
+    let plan = |settings: &RewardRecipe| settings.plan(looked.sizes(), &looked.tokenizer, &rows, None);
     let mut reasons = Reasons::default();
     let context = looked.context();
     settings.max_length = context;

@@ -25,7 +25,7 @@ pub fn settings(answers: &Answers, globals: &Globals) -> Result<Chosen, Failure>
     settings.use_peft = answers.tuning != Tuning::Full;
     settings.lora_dropout = 0.0;
     settings.max_length = context;
-    let plan = |settings: &SftRecipe| settings.plan(looked.sizes(), &looked.tokenizer, rows.clone());
+    let plan = |settings: &SftRecipe| settings.plan(looked.sizes(), &looked.tokenizer, &rows);
     let mut reasons = Reasons::default();
     let all = plan(&settings)?;
     let (most, why) = longest(&all, context, USUAL, |_| "longer ones are left out".to_owned());
