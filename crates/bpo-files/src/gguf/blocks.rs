@@ -22,6 +22,15 @@ pub(super) fn q4_0(block: &[u8], out: &mut Vec<f32>) {
     out.extend(nibbles(&block[2..]).map(|q| d * (f32::from(q) - 8.0)));
 }
 
+/// What the nibbles of [`iq4_nl`] stand for.
+const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// Scale; 32 nibbles, places in a table. Rows that are no multiple of 256 have it beside Q2_K and Q3_K.
+pub(super) fn iq4_nl(block: &[u8], out: &mut Vec<f32>) {
+    let d = scale(block);
+    out.extend(nibbles(&block[2..]).map(|q| d * f32::from(IQ4_NL[usize::from(q)])));
+}
+
 /// Scale, offset; 32 nibbles.
 pub(super) fn q4_1(block: &[u8], out: &mut Vec<f32>) {
     let (d, m) = (scale(block), scale(&block[2..]));

@@ -32,10 +32,12 @@ pub enum Kind {
     Q5K,
     /// 6 bits in blocks of 256, with scales of 8 bits for 16 values.
     Q6K,
+    /// 4 bits that choose from a table of 16 values, and a scale, for 32 values.
+    Iq4Nl,
 }
 
 /// Kinds with ggml's number and name, the values of a block and its bytes.
-const KINDS: [(Kind, u32, &str, usize, usize); 13] = [
+const KINDS: [(Kind, u32, &str, usize, usize); 14] = [
     (Kind::F32, 0, "F32", 1, 4),
     (Kind::F16, 1, "F16", 1, 2),
     (Kind::Bf16, 30, "BF16", 1, 2),
@@ -49,17 +51,17 @@ const KINDS: [(Kind, u32, &str, usize, usize); 13] = [
     (Kind::Q4K, 12, "Q4_K", 256, 144),
     (Kind::Q5K, 13, "Q5_K", 256, 176),
     (Kind::Q6K, 14, "Q6_K", 256, 210),
+    (Kind::Iq4Nl, 20, "IQ4_NL", 32, 18),
 ];
 
 /// Names of types that are not read, for errors.
-const OTHERS: [(u32, &str); 22] = [
+const OTHERS: [(u32, &str); 21] = [
     (9, "Q8_1"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
     (23, "IQ4_XS"),
@@ -121,6 +123,7 @@ impl Kind {
             Self::Q4K => self.blocks(bytes, blocks::q4_k),
             Self::Q5K => self.blocks(bytes, blocks::q5_k),
             Self::Q6K => self.blocks(bytes, blocks::q6_k),
+            Self::Iq4Nl => self.blocks(bytes, blocks::iq4_nl),
         }
     }
 
