@@ -25,6 +25,9 @@ struct Engine {
     adapters: HashMap<String, Adapter>,
 }
 
+/// The story model's.
+const EOS: u32 = 2;
+
 impl Engine {
     fn new() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/story/model");
@@ -54,8 +57,10 @@ impl Engine {
     }
 
     fn completes(&self, body: &Value) -> Act {
+        // As llama.cpp's server: the one adapter that it was started with, where a request names it.
+        let started = self.adapters.get("started").filter(|_| !body["lora"].is_null());
         let model = match (body["model"].as_str().unwrap(), self.adapters.get(body["model"].as_str().unwrap())) {
-            ("story", _) => self.base.clone(),
+            ("story", _) => started.map_or(self.base.clone(), |adapter| self.base.with_adapter(adapter, 0.0).unwrap()),
             (_, Some(adapter)) => self.base.with_adapter(adapter, 0.0).unwrap(),
             (name, None) => return Act::Json(404, json!({"message": format!("the model {name} does not exist")})),
         };
@@ -65,10 +70,10 @@ impl Engine {
         let prompt = ids(&body["prompt"]);
         let config = GenerateConfig {
             max_new_tokens: body["max_tokens"].as_u64().unwrap() as usize,
-            min_new_tokens: body["min_tokens"].as_u64().unwrap() as usize,
+            min_new_tokens: body["min_tokens"].as_u64().unwrap_or_default() as usize,
             batch_size: 1,
             sampling: Sampling { temperature: body["temperature"].as_f64().unwrap(), ..Sampling::default() },
-            eos_ids: ids(&body["stop_token_ids"]),
+            eos_ids: body.get("stop_token_ids").map_or_else(|| ids(&json!([EOS])), ids),
             sampled_vocab: None,
         };
         let key = StreamKey { seed: body["seed"].as_u64().unwrap(), step: 0, prompt: 0, slot: 0 };
@@ -222,4 +227,28 @@ fn generate_asks_a_server_and_says_what_its_completions_are_worth() {
     }
     assert_ne!(rows[0]["response_ids"], rows[1]["response_ids"]);
     bpo(&[&asked[..], &["--sampler", "http://127.0.0.1:9/v1"]].concat()).refused(5, &["is the server running"]);
+}
+
+/// llama.cpp's server reads adapters when it starts; which of them act, each request says.
+#[test]
+fn an_adapter_that_the_server_was_started_with_is_scored_here_with_the_same_one() {
+    let dir = tempdir().unwrap();
+    let published = tempdir().unwrap();
+    train(dir.path(), &vllm(&story(&up()), published.path(), ""), &[]).succeeded();
+    let adapter = dir.path().join("adapter");
+    let mut engine = Engine::new();
+    engine.adapters.insert("started".into(), Adapter::from_dir(&adapter, &engine.base.device()).unwrap());
+    let engine = Mutex::new(engine);
+    let server = Server::start(move |asked| engine.lock().unwrap().does(asked));
+    let asked = ["generate", "--model", "embedded", "--prompt", "Once upon a time", "--max-new-tokens", "8", "--json"];
+    let gap = |more: &str, flags: &[&str]| {
+        let sampler = format!("{{ url = \"{}/v1\", format = \"llama_cpp\", prompt = \"ids\"{more} }}", server.url);
+        let rows = bpo(&[&asked[..], flags, &["--sampler", &sampler]].concat()).rows();
+        rows[0]["server_logp_gap"].as_f64().unwrap()
+    };
+    let (lora, with) = (", extra_body = { lora = [{ id = 0, scale = 1.0 }] }", ["--adapter", arg(&adapter)]);
+    assert!(gap(lora, &with) < 1e-3);
+    assert!(gap(lora, &[]) > 1e-2, "the adapter does nothing");
+    let unnamed = format!("{{ url = \"{}/v1\", format = \"llama_cpp\" }}", server.url);
+    bpo(&[&asked[..], &with, &["--sampler", &unnamed]].concat()).refused(2, &["--lora", "extra_body", "publish_dir"]);
 }

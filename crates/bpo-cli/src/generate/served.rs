@@ -4,6 +4,7 @@ use std::time::Instant;
 use bpo_data::Tokenizer;
 use bpo_model::Adapter;
 use bpo_sampler::{Completion, FinishReason, GenerateConfig};
+use bpo_service::Format;
 use bpo_train::{Observer, Remote, Sample, Stage, Trainable};
 use serde_json::{Map, Value};
 
@@ -19,16 +20,19 @@ pub fn run(
     settings: &GenerateConfig,
 ) -> Result<(), Failure> {
     let config = sampler::parse_flag(named)?;
-    if args.adapter.is_some() && !config.publishes() {
+    // llama.cpp's server has the adapters that it was started with, and a request says which act.
+    let names_one = config.format == Format::LlamaCpp && config.extra_body.contains_key("lora");
+    if args.adapter.is_some() && !config.publishes() && !names_one {
         return Err(Failure::usage(
             "--adapter: the server has to load it too; set `publish_dir` of --sampler where it can (format vllm, sglang, \
-             transformers)",
+             transformers), or start llama.cpp's server with --lora and name it: `extra_body = { lora = [{ id = 0, scale \
+             = 1.0 }] }`",
         ));
     }
     let mut remote = Remote::new(sampler::build(&config, &args.model)?);
     let device = globals.device()?;
     let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &device, args.dtype)?;
-    if let Some(adapter) = &args.adapter {
+    if let Some(adapter) = args.adapter.as_ref().filter(|_| config.publishes()) {
         let adapter = Trainable::Lora(Adapter::from_dir(adapter, &device)?);
         remote.follow(&adapter, 0, &args.model.base_name())?;
     }

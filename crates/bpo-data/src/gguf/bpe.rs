@@ -2,31 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::{Vocabulary, split};
+use super::Vocabulary;
 use crate::Error;
 
 /// `tokenizer.json`.
 pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Value, Error> {
-    let gguf = vocabulary.gguf;
-    // Files from before there were names are of GPT-2's splitter, or too old to know.
-    let name = gguf.text("tokenizer.ggml.pre")?.unwrap_or("gpt-2");
-    let split = split::named(name).ok_or_else(|| {
-        let known = split::NAMES.join(", ");
-        let name: String = name.chars().take(64).collect();
-        vocabulary.error(format!(
-            "tokenizer.ggml.pre is {name}, which is not known ({known} are); give the tokenizer of its Hugging Face \
-             directory with --tokenizer"
-        ))
-    })?;
-    let merges = gguf.texts("tokenizer.ggml.merges")?;
+    let merges = vocabulary.gguf.texts("tokenizer.ggml.merges")?;
     let merges = merges.ok_or_else(|| vocabulary.error("it has no tokenizer.ggml.merges".to_owned()))?;
     let merges: Option<Vec<[&str; 2]>> = merges.iter().map(pair).collect();
     let merges = merges.ok_or_else(|| vocabulary.error("a merge is not two texts with a space between".to_owned()))?;
+    let split = vocabulary.split()?;
     Ok(json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": vocabulary.added(false),
+        "added_tokens": vocabulary.added(),
         "normalizer": split.normalizer(),
         "pre_tokenizer": split.pre_tokenizer(),
         "post_processor": vocabulary.post_processor(),

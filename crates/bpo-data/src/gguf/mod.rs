@@ -4,7 +4,7 @@ mod bpe;
 mod pieces;
 mod split;
 
-use std::path::Path;
+use std::{borrow::Cow, collections::HashSet, path::Path};
 
 use bpo_files::gguf::{self, Gguf, Texts};
 use serde_json::{Map, Value, json};
@@ -19,6 +19,13 @@ const NORMAL: i64 = 1;
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+const UNUSED: i64 = 5;
+
+/// Control tokens that end a turn where the chat template writes them: files of some age do not say which it is.
+const ENDS_OF_TURNS: [&str; 6] = ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eom_id|>", "<EOT>"];
+
+/// What Phi-3 does not strip the space after.
+const PHI3_AS_THEY_ARE: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
 
 /// The tokenizer of a GGUF file as `tokenizer.json`, `tokenizer_config.json` (with the chat template) and
 /// `generation_config.json`, `(name, bytes)`.
@@ -48,12 +55,10 @@ fn files(gguf: &Gguf) -> Result<[(&'static str, Value); 3], Error> {
     let tokenizer = match vocabulary.model {
         "gpt2" => bpe::tokenizer(&vocabulary)?,
         "llama" => pieces::tokenizer(&vocabulary)?,
-        other => {
-            let reason = format!("tokenizer.ggml.model is {other}, which is not known; gpt2 and llama are");
-            return Err(vocabulary.error(reason));
-        }
+        other => return Err(vocabulary.unread(other)),
     };
     let name = |id: Option<u32>| id.and_then(|id| vocabulary.tokens.get(id as usize));
+    let template = gguf.text("tokenizer.chat_template")?;
     let config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": vocabulary.add_bos,
@@ -62,9 +67,12 @@ fn files(gguf: &Gguf) -> Result<[(&'static str, Value); 3], Error> {
         "unk_token": name(vocabulary.unknown),
         "pad_token": name(vocabulary.pad),
         "clean_up_tokenization_spaces": false,
-        "chat_template": gguf.text("tokenizer.chat_template")?,
+        "chat_template": template,
     });
-    let stops: Vec<u32> = [vocabulary.eos, vocabulary.end_of_turn].into_iter().flatten().collect();
+    let mut stops: Vec<u32> = [vocabulary.eos, vocabulary.end_of_turn].into_iter().flatten().collect();
+    stops.extend(template.map(|template| vocabulary.ends_of_turns(template)).unwrap_or_default());
+    let mut seen = HashSet::new();
+    stops.retain(|id| seen.insert(*id));
     let generation = json!({"bos_token_id": vocabulary.bos, "eos_token_id": stops, "pad_token_id": vocabulary.pad});
     Ok([
         ("tokenizer.json", tokenizer),
@@ -109,7 +117,12 @@ impl<'a> Vocabulary<'a> {
             Some(id) if id == u32::MAX as usize => Ok(None),
             Some(id) => Err(error(format!("tokenizer.ggml.{name}_token_id is {id} of {} tokens", tokens.len()))),
         };
-        let begins = is_sentence_piece || gguf.text("tokenizer.ggml.pre")?.is_some_and(split::begins_with_bos);
+        let named = gguf.text("tokenizer.ggml.pre")?.and_then(split::named);
+        let begins = is_sentence_piece || named.is_some_and(|split| split.begins);
+        let mut seen = HashSet::new();
+        if let Some(twice) = tokens.iter().find(|token| !token.is_empty() && !seen.insert(*token)) {
+            return Err(error(format!("the token {twice:?} is there twice")));
+        }
         Ok(Self {
             gguf,
             model,
@@ -128,21 +141,73 @@ impl<'a> Vocabulary<'a> {
         self.types.get(id).copied().unwrap_or(NORMAL)
     }
 
+    /// Tokens by their ids; those without a text get one, as in llama.cpp.
+    fn texts(&self) -> impl Iterator<Item = (usize, Cow<'a, str>)> {
+        let named = |(id, token): (usize, &'a str)| match token {
+            "" => (id, Cow::from(format!("[EMPTY_{id}]"))),
+            _ => (id, Cow::from(token)),
+        };
+        self.tokens.iter().enumerate().map(named)
+    }
+
     /// `vocab` of `tokenizer.json`: every token, the special ones too, so that all keep their ids.
     fn ids(&self) -> Map<String, Value> {
-        self.tokens.iter().enumerate().map(|(id, token)| (token.to_owned(), json!(id))).collect()
+        self.texts().map(|(id, token)| (token.into_owned(), json!(id))).collect()
     }
 
     /// `added_tokens`: control tokens, which no text spells, and those of the user, which any text does.
-    fn added(&self, normalized: bool) -> Vec<Value> {
+    fn added(&self) -> Vec<Value> {
         let is_added = |kind: i64| [UNKNOWN, CONTROL, USER_DEFINED].contains(&kind);
-        let tokens = self.tokens.iter().enumerate().filter(|(id, token)| is_added(self.kind(*id)) && !token.is_empty());
-        let entry = |(id, token): (usize, &str)| {
+        let strips = self.model == "llama" && self.gguf.architecture().is_ok_and(|of| of == "phi3");
+        let entry = |(id, token): (usize, Cow<'_, str>)| {
             let special = self.kind(id) != USER_DEFINED;
-            json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": normalized && !special, "special": special})
+            json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false,
+                "rstrip": strips && !PHI3_AS_THEY_ARE.contains(&token.as_ref()),
+                // As texts are once their spaces are letters.
+                "normalized": !special && self.model == "llama" && token.contains(pieces::SPACE),
+                "special": special,
+            })
         };
-        tokens.map(entry).collect()
+        self.texts().filter(|(id, _)| is_added(self.kind(*id))).map(entry).collect()
+    }
+
+    /// How texts are split, by the file's name for it.
+    fn split(&self) -> Result<&'static split::Split, Error> {
+        let name = self.gguf.text("tokenizer.ggml.pre")?;
+        let only = self.gguf.text("general.architecture")?.and_then(split::of_architecture);
+        let found = match name {
+            None | Some("default") => only.or(name.and_then(split::named)),
+            Some(name) => split::named(name),
+        };
+        let told = || match name {
+            Some(name) => format!("tokenizer.ggml.pre is {}, which is not known", shown(name)),
+            None => "it has no tokenizer.ggml.pre, the name of how texts are split".to_owned(),
+        };
+        found.ok_or_else(|| self.error(format!("{} ({} are); {GIVE_ONE}", told(), split::names().join(", "))))
+    }
+
+    /// Control tokens that end a turn, by what the chat template writes.
+    fn ends_of_turns(&self, template: &str) -> Vec<u32> {
+        let ends = |(id, token): &(usize, &str)| {
+            self.kind(*id) == CONTROL && ENDS_OF_TURNS.contains(token) && template.contains(token)
+        };
+        self.tokens.iter().enumerate().filter(ends).map(|(id, _)| id as u32).collect()
+    }
+
+    /// The error of a kind of vocabulary that is not read.
+    fn unread(&self, model: &str) -> Error {
+        let kind = match model {
+            "bert" => " (WordPiece)",
+            "t5" => " (Unigram)",
+            "gemma4" => " (BPE without bytes)",
+            _ => "",
+        };
+        self.error(format!(
+            "tokenizer.ggml.model is {}{kind}, which is not read; gpt2 (byte-level BPE) and llama (SentencePiece's BPE) \
+             are; {GIVE_ONE}",
+            shown(model)
+        ))
     }
 
     /// What puts BOS before a text, where that is done.
@@ -162,6 +227,13 @@ impl<'a> Vocabulary<'a> {
     fn error(&self, reason: String) -> Error {
         Error::Tokenizer { origin: self.gguf.path.display().to_string(), reason }
     }
+}
+
+const GIVE_ONE: &str = "give the tokenizer of its Hugging Face directory with --tokenizer";
+
+/// What a message shows of a value from the file.
+fn shown(value: &str) -> String {
+    value.chars().take(64).collect()
 }
 
 fn without_nulls(mut value: Value) -> Value {

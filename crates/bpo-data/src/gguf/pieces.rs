@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{NORMAL, USER_DEFINED, Vocabulary};
+use super::{NORMAL, UNUSED, USER_DEFINED, Vocabulary};
 use crate::Error;
 
 /// SentencePiece's letter for a space.
-const SPACE: &str = "▁";
+pub(super) const SPACE: &str = "▁";
 /// Pieces longer than this have no merges: each way to cut one is looked at.
 const MAX_PIECE: usize = 512;
 
@@ -37,7 +37,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Value, Error> {
         "version": "1.0",
         "truncation": null,
         "padding": null,
-        "added_tokens": vocabulary.added(true),
+        "added_tokens": vocabulary.added(),
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": null,
         "post_processor": vocabulary.post_processor(),
@@ -54,7 +54,7 @@ pub(super) fn tokenizer(vocabulary: &Vocabulary<'_>) -> Result<Value, Error> {
 
 /// Every way to make a piece of two others, the piece with the best score first.
 fn merges<'a>(vocabulary: &Vocabulary<'a>, scores: &[f64]) -> Vec<[&'a str; 2]> {
-    let is_piece = |id: usize| [NORMAL, USER_DEFINED].contains(&vocabulary.kind(id));
+    let is_piece = |id: usize| [NORMAL, USER_DEFINED, UNUSED].contains(&vocabulary.kind(id));
     let pieces: Vec<(usize, &str)> = vocabulary.tokens.iter().enumerate().filter(|(id, _)| is_piece(*id)).collect();
     let ids: HashMap<&str, usize> = pieces.iter().map(|(id, piece)| (*piece, *id)).collect();
     let mut merges = Vec::new();

@@ -22,6 +22,15 @@ pub(super) fn q4_0(block: &[u8], out: &mut Vec<f32>) {
     out.extend(nibbles(&block[2..]).map(|q| d * (f32::from(q) - 8.0)));
 }
 
+/// What the nibbles of [`iq4_nl`] stand for.
+const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// Scale; 32 nibbles, places in a table. Rows that are no multiple of 256 have it beside Q2_K and Q3_K.
+pub(super) fn iq4_nl(block: &[u8], out: &mut Vec<f32>) {
+    let d = scale(block);
+    out.extend(nibbles(&block[2..]).map(|q| d * f32::from(IQ4_NL[usize::from(q)])));
+}
+
 /// Scale, offset; 32 nibbles.
 pub(super) fn q4_1(block: &[u8], out: &mut Vec<f32>) {
     let (d, m) = (scale(block), scale(&block[2..]));
@@ -44,6 +53,32 @@ pub(super) fn q5_1(block: &[u8], out: &mut Vec<f32>) {
 pub(super) fn q8_0(block: &[u8], out: &mut Vec<f32>) {
     let d = scale(block);
     out.extend(block[2..].iter().map(|&q| d * f32::from(q.cast_signed())));
+}
+
+/// 16 bytes with a scale and an offset of 4 bits each; 256 pairs of bits; the scale of scales and of offsets. Each half of
+/// the values has 32 bytes for its four parts of 32, two bits of each byte for a part.
+pub(super) fn q2_k(block: &[u8], out: &mut Vec<f32>) {
+    let (d, dmin) = (scale(&block[80..]), scale(&block[82..]));
+    for (place, scales) in block[..16].iter().enumerate() {
+        let (half, part, side) = (place / 8, place % 8 / 2, place % 2);
+        let (d, m) = (d * f32::from(scales & 15), dmin * f32::from(scales >> 4));
+        let bytes = &block[16 + 32 * half + 16 * side..][..16];
+        out.extend(bytes.iter().map(|byte| d * f32::from(byte >> (2 * part) & 3) - m));
+    }
+}
+
+/// 256 third bits, those of part `p` of both halves in bit `p` of 32 bytes; pairs of bits as in [`q2_k`]; 16 scales of 6
+/// bits around 32 in twelve bytes; the scale of scales. Values are around 4.
+pub(super) fn q3_k(block: &[u8], out: &mut Vec<f32>) {
+    let (packed, d) = (&block[96..108], scale(&block[108..]));
+    for place in 0..16 {
+        let (half, part, side) = (place / 8, place % 8 / 2, place % 2);
+        let (low, high) = (packed[place % 8] >> (place / 8 * 4) & 15, packed[8 + place % 4] >> (place / 4 * 2) & 3);
+        let d = d * (f32::from(low | high << 4) - 32.0);
+        let (lows, highs) = (&block[32 + 32 * half + 16 * side..][..16], &block[16 * side..][..16]);
+        let quant = |(low, high): (&u8, &u8)| low >> (2 * part) & 3 | (high >> (4 * half + part) & 1) << 2;
+        out.extend(lows.iter().zip(highs).map(|pair| d * (f32::from(quant(pair)) - 4.0)));
+    }
 }
 
 /// Scale and offset of the 32 values of part `index`, 6 bits each in twelve bytes.

@@ -12,7 +12,7 @@ from gguf.constants import GGML_QUANT_SIZES
 
 # Offsets of the scales in half precision, which are set: 0.0721 and -0.0123.
 SCALES = {"F32": [], "F16": [0], "BF16": [], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
-          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0]}
 
 
 def block(name, number):

@@ -22,16 +22,22 @@ pub enum Kind {
     Q5_1,
     /// 8 bits and a scale for 32 values.
     Q8_0,
+    /// 2 bits in blocks of 256, with scales and offsets of 4 bits for 16 values.
+    Q2K,
+    /// 3 bits in blocks of 256, with scales of 6 bits for 16 values.
+    Q3K,
     /// 4 bits in blocks of 256, with scales and offsets of 6 bits for 32 values.
     Q4K,
     /// 5 bits in blocks of 256, with scales and offsets of 6 bits for 32 values.
     Q5K,
     /// 6 bits in blocks of 256, with scales of 8 bits for 16 values.
     Q6K,
+    /// 4 bits that choose from a table of 16 values, and a scale, for 32 values.
+    Iq4Nl,
 }
 
 /// Kinds with ggml's number and name, the values of a block and its bytes.
-const KINDS: [(Kind, u32, &str, usize, usize); 11] = [
+const KINDS: [(Kind, u32, &str, usize, usize); 14] = [
     (Kind::F32, 0, "F32", 1, 4),
     (Kind::F16, 1, "F16", 1, 2),
     (Kind::Bf16, 30, "BF16", 1, 2),
@@ -40,22 +46,22 @@ const KINDS: [(Kind, u32, &str, usize, usize); 11] = [
     (Kind::Q5_0, 6, "Q5_0", 32, 22),
     (Kind::Q5_1, 7, "Q5_1", 32, 24),
     (Kind::Q8_0, 8, "Q8_0", 32, 34),
+    (Kind::Q2K, 10, "Q2_K", 256, 84),
+    (Kind::Q3K, 11, "Q3_K", 256, 110),
     (Kind::Q4K, 12, "Q4_K", 256, 144),
     (Kind::Q5K, 13, "Q5_K", 256, 176),
     (Kind::Q6K, 14, "Q6_K", 256, 210),
+    (Kind::Iq4Nl, 20, "IQ4_NL", 32, 18),
 ];
 
 /// Names of types that are not read, for errors.
-const OTHERS: [(u32, &str); 24] = [
+const OTHERS: [(u32, &str); 21] = [
     (9, "Q8_1"),
-    (10, "Q2_K"),
-    (11, "Q3_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
     (23, "IQ4_XS"),
@@ -112,9 +118,12 @@ impl Kind {
             Self::Q5_0 => self.blocks(bytes, blocks::q5_0),
             Self::Q5_1 => self.blocks(bytes, blocks::q5_1),
             Self::Q8_0 => self.blocks(bytes, blocks::q8_0),
+            Self::Q2K => self.blocks(bytes, blocks::q2_k),
+            Self::Q3K => self.blocks(bytes, blocks::q3_k),
             Self::Q4K => self.blocks(bytes, blocks::q4_k),
             Self::Q5K => self.blocks(bytes, blocks::q5_k),
             Self::Q6K => self.blocks(bytes, blocks::q6_k),
+            Self::Iq4Nl => self.blocks(bytes, blocks::iq4_nl),
         }
     }
 
