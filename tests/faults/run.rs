@@ -135,7 +135,8 @@ pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// Metrics without what a clock or a meter says.
 fn timeless(metrics: &[u8]) -> Vec<u8> {
-    let is_measured = |name: &str| name.starts_with("time/") || name.starts_with("memory/");
+    let is_measured =
+        |name: &str| name.starts_with("time/") || name.starts_with("memory/") || name.ends_with("_per_second");
     let line = |line: &str| {
         let mut line: Map<String, Value> = serde_json::from_str(line).unwrap();
         line.retain(|name, _| !is_measured(name));

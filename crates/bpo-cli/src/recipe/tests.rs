@@ -129,8 +129,12 @@ fn another_kind_of_annotator_drops_the_old_ones_keys() {
 }
 
 fn yaml(text: &str) -> Result<Table, Failure> {
+    written("recipe.yaml", text)
+}
+
+fn written(name: &str, text: &str) -> Result<Table, Failure> {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("recipe.yaml");
+    let path = dir.path().join(name);
     std::fs::write(&path, text).unwrap();
     load("", Some(&path), &[])
 }
@@ -142,13 +146,13 @@ fn a_yaml_recipe_is_the_toml_recipe() {
     let table = yaml(text).unwrap();
     let toml = "beta = 0.1\nlearning_rate = 5e-6\nmax_steps = 3\nloss_type = ['sigmoid', 'sft']\nuse_peft = false\n\
                 annotator = ['lexicon', {kind = 'length', prefer = 'shorter'}]\n";
-    assert_eq!(table, load(toml, None, &[]).unwrap());
+    assert_eq!(table, written("recipe.toml", toml).unwrap());
     assert_eq!(yaml("").unwrap(), Table::new());
 }
 
 #[test]
 fn a_file_that_is_no_yaml_recipe_is_a_usage_error_with_its_place() {
-    for (text, word) in [("beta: [1", "2"), ("- beta", "keys with values"), ("beta: 1\nbeta: 2\n", "beta")] {
+    for (text, word) in [("beta: [1", "unclosed"), ("- beta", "keys with values"), ("beta: 1\nbeta: 2\n", "beta")] {
         let failure = yaml(text).unwrap_err();
         let message = failure.text();
         assert!(message.contains("recipe.yaml") && message.contains(word), "{text:?}: {message}");

@@ -14,10 +14,11 @@ const PAIRS: &str = "`prompt`, `chosen`, `rejected` (strings or messages); `chos
 
 /// Why a row is skipped: the two sides differ by more than their last assistant turns.
 pub(crate) const DIVERGED: &str = "the two sides diverge before the last assistant turn";
-/// Why a row is skipped: neither side holds a prompt, and they share no beginning that could be one.
-pub(crate) const APART: &str = "chosen and rejected share no beginning that could be the prompt";
+/// Why a row is malformed: neither side holds a prompt, and they share no beginning that could be one. Very likely a
+/// column is missing.
+const APART: &str = "chosen and rejected share no beginning that could be the prompt";
 /// Why a row is skipped: one side is the beginning of the other, so it would answer nothing.
-pub(crate) const CONTAINED: &str = "one of chosen and rejected is the beginning of the other";
+const CONTAINED: &str = "one of chosen and rejected is the beginning of the other";
 /// Why a row is skipped: there is nothing to prefer.
 pub(crate) const IDENTICAL: &str = "chosen and rejected are identical";
 
@@ -43,7 +44,10 @@ pub(crate) fn preference(row: &Object) -> Result<Result<Pair, &'static str>, Str
         (Some(chosen), Some(rejected)) => implied(chosen, rejected),
         _ if explicit => Ok(given(row, chosen, rejected)?),
         _ => match (chosen, rejected) {
-            (Value::String(chosen), Value::String(rejected)) => shared_beginning(chosen, rejected),
+            (Value::String(chosen), Value::String(rejected)) => match shared_beginning(chosen, rejected) {
+                Err(APART) => return Err(format!("{APART}; {}", unknown_schema(row, PAIRS))),
+                pair => pair,
+            },
             _ => return Err(unknown_schema(row, PAIRS)),
         },
     };
