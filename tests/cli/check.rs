@@ -22,6 +22,12 @@ fn the_default_run_is_told_with_its_reference_memory_and_time() {
 }
 
 #[test]
+fn a_grid_is_told_from_a_recipe() {
+    let (_dir, grid) = file("grid.toml", "[base]\nbeta = 0.2\n[[method]]\nname = \"a\"\n");
+    bpo(&["check", arg(&grid)]).refused(2, &["bpo compare", "--plan"]);
+}
+
+#[test]
 fn every_key_says_who_set_it() {
     let (_dir, recipe) = file("r.toml", "beta = 0.2\nlora_dropout = 0.0\n");
     let told = facts(&[arg(&recipe), "--quick", "--set", "seed=7", "--set", "annotator.kind=length"]);

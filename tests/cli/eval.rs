@@ -63,6 +63,13 @@ fn sizes_start_at_one_and_no_prompt_is_bad_input() {
     eval(&["--prompts", arg(&long)]).refused(3, &["no prompt is left"]);
 }
 
+#[test]
+fn what_is_wrong_is_called_what_the_user_gave() {
+    let (_dir, prompts) = file("p.jsonl", "{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}]}\n");
+    eval(&["--prompts", arg(&prompts)]).refused(3, &["p.jsonl, line 1", "chat template"]);
+    bpo(&["eval", "--max-new-tokens", "1000"]).refused(2, &["--max-new-tokens", "1000"]);
+}
+
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }

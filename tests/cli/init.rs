@@ -141,6 +141,41 @@ fn on_a_terminal_it_asks_for_what_no_flag_says() {
 }
 
 #[test]
+fn a_file_of_other_rows_and_a_model_that_is_nowhere_are_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_files, [texts, pairs]) = two_files();
+    let recipe = dir.path().join("r.toml");
+    let command = format!("{} init --out {}", env!("CARGO_BIN_EXE_bpo"), arg(&recipe));
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = script.spawn() else {
+        eprintln!("skipped: script is not installed");
+        return;
+    };
+    // No such model, then the built-in one; pairs (the second choice), first from a file without any; DPO, LoRA, the rest.
+    let answers = format!("/nowhere\r\x15embedded\r\x1b[B\r{}\r\x15{}\r\r\r\r\r", arg(&texts), arg(&pairs));
+    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let screen = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{screen}");
+    assert!(screen.contains("/nowhere is not there") && screen.contains("unknown schema"), "{screen}");
+    let table: toml::Table = std::fs::read_to_string(&recipe).unwrap().parse().unwrap();
+    assert_eq!(table["pairs"].as_str(), Some(arg(&pairs)));
+}
+
+/// Texts alone, and pairs.
+fn two_files() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let dir = tempfile::tempdir().unwrap();
+    let [texts, pairs] = ["texts.jsonl", "pairs.jsonl"].map(|name| dir.path().join(name));
+    let write = |path: &Path, row: &str| {
+        std::fs::File::create(path).unwrap().write_all(format!("{row}\n").repeat(20).as_bytes()).unwrap();
+    };
+    write(&texts, "{\"text\":\"A small owl\"}");
+    write(&pairs, "{\"prompt\":\"A small owl\",\"chosen\":\" was glad.\",\"rejected\":\" was sad.\"}");
+    (dir, [texts, pairs])
+}
+
+#[test]
 fn a_file_that_is_there_is_kept_unless_forced() {
     let (_dir, recipe) = file("r.toml", "mine");
     let init = |more: &[&str]| {

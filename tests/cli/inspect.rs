@@ -105,7 +105,7 @@ fn ranked_completions_read_as_pairs() {
         rank(0, "a")
     );
     let (_dir, path) = file("d.jsonl", &row);
-    assert_eq!(facts(&[arg(&path)])["reads_as"]["pairs"], "1 pairs, 0 skipped");
+    assert_eq!(facts(&[arg(&path)])["reads_as"]["pairs"], "1 pairs");
 }
 
 #[test]
@@ -125,6 +125,15 @@ fn a_run_is_looked_at_without_a_trace() {
 fn a_folder_of_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     bpo(&["inspect", arg(dir.path())]).refused(3, &["config.json", "recipe.toml"]);
+}
+
+#[test]
+fn pairs_that_are_left_out_are_counted_by_their_reason() {
+    let same = "{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"a\"}\n";
+    let (_dir, rows) =
+        file("pairs.jsonl", &format!("{{\"prompt\":\"p\",\"chosen\":\"a\",\"rejected\":\"b\"}}\n{same}{same}"));
+    let pairs = facts(&[arg(&rows)])["reads_as"]["pairs"].clone();
+    assert_eq!(pairs, "1 pairs; 2 skipped: chosen and rejected are identical");
 }
 
 #[test]

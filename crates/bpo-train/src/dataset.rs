@@ -153,7 +153,7 @@ pub(crate) fn prepare_any(
     let mut prepared = Prepared { train, eval: Vec::new(), notes: Vec::new() };
     if let Some(references) = references {
         let (size, chat) = (recipe.eval_size, recipe.apply_chat_template);
-        let (eval, counts) = eval_prompts(references, tokenizer, &limits, size, chat)?;
+        let (eval, counts) = eval_prompts((references, "references"), tokenizer, &limits, size, chat)?;
         if eval.is_empty() && size > 0 {
             return Err(Error::Data(format!("no reference is left to evaluate on: {counts}")));
         }
@@ -233,12 +233,13 @@ fn shown(prompt: &Prompt, apply_chat_template: bool) -> Prompt {
     }
 }
 
-/// The first `size` different prompts of `references`, those that fit, and what happened to the others.
+/// The first `size` different prompts of `references`, those that fit, and what happened to the others; errors call the
+/// rows by `name`.
 ///
 /// # Errors
 /// [`Error::Data`] when a reference has no prompt.
 pub fn eval_prompts(
-    references: &Rows<ReferenceRow>,
+    (references, name): (&Rows<ReferenceRow>, &str),
     tokenizer: &Tokenizer,
     limits: &Limits,
     size: usize,
@@ -248,7 +249,7 @@ pub fn eval_prompts(
     let (mut eval, mut seen): (Vec<EvalPrompt>, HashSet<String>) = Default::default();
     references.each(|row| -> Result<(), Error> {
         let Some(prompt) = &row.prompt else {
-            return Err(Error::Data(format!("references, line {}: a reference needs its prompt", row.line)));
+            return Err(Error::Data(format!("{name}, line {}: a reference needs its prompt", row.line)));
         };
         if eval.len() >= size {
             return Ok(());
@@ -260,7 +261,7 @@ pub fn eval_prompts(
         }
         let ids = ids(tokenizer, &prompt, &[]).map_err(Error::from);
         let fitted = ids.and_then(|ids| fitted(tokenizer, ids, Vec::new(), limits, &mut counts));
-        if let Some((ids, given)) = fitted.map_err(|error| at_line("references", row.line, &error))? {
+        if let Some((ids, given)) = fitted.map_err(|error| at_line(name, row.line, &error))? {
             let prompt = TrainPrompt { id: row.line, text, ids, given };
             eval.push(EvalPrompt { prompt, reference: Some(row.text) });
         }

@@ -75,6 +75,11 @@ impl CheckArgs {
 pub fn run(args: &CheckArgs, globals: &Globals) -> Result<(), Failure> {
     let progress = globals.progress();
     let given = recipe::load("", args.run.recipe(), &args.run.sets())?;
+    if ["base", "grid", "method", "recipe"].iter().any(|key| given.contains_key(*key)) {
+        return Err(Failure::usage(
+            "this is a grid of `bpo compare`, not a recipe: `bpo compare GRID --plan` checks it and lists its cells",
+        ));
+    }
     let facts: Map<String, Value> = if given.contains_key(sft::KEY) {
         other::sft(args, &given, globals, &progress)?
     } else if reward::is_for(&given) {

@@ -119,6 +119,12 @@ impl EvalArgs {
         }
     }
 
+    /// What the prompts come from, as it was given.
+    pub fn rows_name(&self) -> String {
+        let prompts = self.prompts.as_ref().map(|path| path.display().to_string());
+        prompts.or_else(|| self.references.clone()).unwrap_or_else(|| "references".to_owned())
+    }
+
     pub fn compares(&self) -> bool {
         let others = [self.against_model.is_some(), self.against_adapter.is_some(), self.against_outputs.is_some()];
         self.against_base || others.contains(&true)

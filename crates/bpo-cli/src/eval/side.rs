@@ -7,7 +7,7 @@ use std::{
 use bpo_data::{ReferenceRow, Tokenizer};
 use bpo_model::{Adapter, Decoder};
 use bpo_sampler::GenerateConfig;
-use bpo_train::{Drawn, EvalPrompt, Evaluator, Recipe, TrainPrompt, eval_prompts, log_ratios};
+use bpo_train::{Drawn, Error, EvalPrompt, Evaluator, Recipe, TrainPrompt, eval_prompts, log_ratios};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -162,10 +162,14 @@ impl EvalArgs {
         let tokenizer = source.load_matching_tokenizer(tokenizer, &config)?;
         let max_new_tokens = self.max_new_tokens as usize;
         let room = Recipe { max_new_tokens, max_prompt_length: usize::MAX, ..Recipe::default() };
-        let limits = room.limits(config.max_position_embeddings)?;
+        let limits = room.limits(config.max_position_embeddings).map_err(|error| match error {
+            Error::Recipe(reason) => Failure::usage(format!("--max-new-tokens: {reason}")),
+            other => other.into(),
+        })?;
         let references = rows.iter().map(|(row, _)| row.clone()).collect::<Vec<ReferenceRow>>().into();
         let has_text: BTreeMap<usize, bool> = rows.iter().map(|(row, has_text)| (row.line, *has_text)).collect();
-        let (mut prompts, _) = eval_prompts(&references, &tokenizer, &limits, self.size(), self.apply_chat_template)?;
+        let (mut prompts, _) =
+            eval_prompts((&references, &self.rows_name()), &tokenizer, &limits, self.size(), self.apply_chat_template)?;
         for eval in prompts.iter_mut().filter(|eval| has_text.get(&eval.prompt.id) == Some(&false)) {
             eval.reference = None;
         }

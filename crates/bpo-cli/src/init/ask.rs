@@ -1,6 +1,7 @@
 //! The questions of `bpo init`, on a terminal.
 use std::path::Path;
 
+use bpo_data::{FromRow, OutcomeRow, PreferenceRow, PromptRow, RowReader, TextRow};
 use bpo_train::Tuning;
 use dialoguer::{Input, Select, theme::SimpleTheme};
 
@@ -8,11 +9,27 @@ use super::{Procedure, Rows};
 use crate::{
     annotator, embedded,
     failure::{Failure, Kind},
+    hub,
 };
 
-/// The model's folder.
+/// The model.
 pub fn model() -> Result<String, Failure> {
-    path("Model (a Hugging Face directory, or `embedded`)", Some(embedded::NAME))
+    let is_model = |text: &String| if hub::named(text).is_some() { Ok(()) } else { exists(text) };
+    Input::<String>::with_theme(&SimpleTheme)
+        .with_prompt("Model (a Hugging Face directory, a GGUF file, OWNER/NAME on the hub, or `embedded`)")
+        .default(embedded::NAME.to_owned())
+        .validate_with(is_model)
+        .interact_text()
+        .map_err(failed)
+}
+
+/// Gives the terminal its cursor back when it is interrupted; menus hide it.
+pub fn show_cursor_when_interrupted() {
+    // Where there is a handler already, it is that of a run, which draws no menus.
+    let _ = ctrlc::set_handler(|| {
+        let _ = console::Term::stderr().show_cursor();
+        std::process::exit(Kind::Interrupted as i32)
+    });
 }
 
 /// What is trained on; the built-in prompts are for the built-in model.
@@ -25,10 +42,10 @@ pub fn rows(model: &str) -> Result<Rows, Failure> {
         "texts with outcomes: a number says how good each turned out to be",
     ];
     match select("You have", &kinds)? {
-        0 => Ok(Rows::Prompts(path("File of prompts", default)?)),
-        1 => Ok(Rows::Pairs(path("File of pairs", default)?)),
-        2 => Ok(Rows::Data(path("File of texts", None)?)),
-        _ => Ok(Rows::Outcomes(path("File of texts with outcomes", default)?)),
+        0 => Ok(Rows::Prompts(path::<PromptRow>("File of prompts", default)?)),
+        1 => Ok(Rows::Pairs(path::<PreferenceRow>("File of pairs", default)?)),
+        2 => Ok(Rows::Data(path::<TextRow>("File of texts", None)?)),
+        _ => Ok(Rows::Outcomes(path::<OutcomeRow>("File of texts with outcomes", default)?)),
     }
 }
 
@@ -90,9 +107,10 @@ pub fn annotator() -> Result<String, Failure> {
         .map_err(failed)
 }
 
-fn path(prompt: &str, default: Option<&str>) -> Result<String, Failure> {
-    let mut input =
-        Input::<String>::with_theme(&SimpleTheme).with_prompt(prompt).validate_with(|path: &String| exists(path));
+/// A file whose rows are of a kind.
+fn path<T: FromRow>(prompt: &str, default: Option<&str>) -> Result<String, Failure> {
+    let is_read = |path: &String| exists(path).and_then(|()| begins_with::<T>(path));
+    let mut input = Input::<String>::with_theme(&SimpleTheme).with_prompt(prompt).validate_with(is_read);
     if let Some(default) = default {
         input = input.default(default.to_owned());
     }
@@ -101,6 +119,24 @@ fn path(prompt: &str, default: Option<&str>) -> Result<String, Failure> {
 
 fn exists(path: &str) -> Result<(), String> {
     if path == embedded::NAME || Path::new(path).exists() { Ok(()) } else { Err(format!("{path} is not there")) }
+}
+
+/// Whether the first row that is not left out is one of a kind.
+fn begins_with<T: FromRow>(path: &str) -> Result<(), String> {
+    /// Why the reading ended: `None` when there was a row.
+    struct End(Option<String>);
+    impl From<bpo_data::Error> for End {
+        fn from(error: bpo_data::Error) -> Self {
+            Self(Some(error.to_string()))
+        }
+    }
+    if path == embedded::NAME {
+        return Ok(());
+    }
+    match RowReader::file(Path::new(path)).each(|_: T| Err(End(None))) {
+        Ok(_) | Err(End(None)) => Ok(()),
+        Err(End(Some(reason))) => Err(reason),
+    }
 }
 
 fn select(prompt: &str, items: &[&str]) -> Result<usize, Failure> {

@@ -196,6 +196,9 @@ fn shell(path: &Path) -> String {
 /// Flags, then questions, then defaults.
 fn answers(args: &InitArgs) -> Result<Answers, Failure> {
     let asks = !args.yes && console::user_attended() && console::user_attended_stderr();
+    if asks {
+        ask::show_cursor_when_interrupted();
+    }
     let missing = |flags: &str| {
         Failure::usage(format!("bpo init asks on a terminal only; give {flags} (`embedded` is what is built in)"))
     };

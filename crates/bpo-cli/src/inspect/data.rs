@@ -1,5 +1,5 @@
 //! Facts about a data file, which is read several times and never held.
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use bpo_data::{Error, FromRow, Limits, PreferenceRow, PromptRow, Row, RowReader, TextRow, Tokenizer, held_out};
 use serde_json::{Map, Value, json};
@@ -132,14 +132,14 @@ fn has_pairs(first: &Row) -> bool {
     has(first, "chosen") || has(first, "completions")
 }
 
-/// Rows of a kind, and how many were left out.
-fn count<T: FromRow>(path: &Path) -> Result<(usize, usize), Error> {
+/// Rows of a kind, and how many were left out for which reason.
+fn count<T: FromRow>(path: &Path) -> Result<(usize, BTreeMap<&'static str, usize>), Error> {
     let mut rows = 0;
     let read = RowReader::file(path).each(|_: T| {
         rows += 1;
         Ok::<_, Error>(())
     })?;
-    Ok((rows, read.skipped.values().sum()))
+    Ok((rows, read.skipped))
 }
 
 fn shown(row: &Value) -> String {
@@ -167,7 +167,11 @@ fn reads_as(path: &Path, first: &Row) -> Value {
     });
     tell("prompts", prompts.map(|_| format!("{rows} rows, {references} with a reference")));
     if has_pairs(first) {
-        tell("pairs", count::<PreferenceRow>(path).map(|(rows, skipped)| format!("{rows} pairs, {skipped} skipped")));
+        let reasons = |skipped: BTreeMap<&str, usize>| {
+            skipped.into_iter().map(|(reason, count)| format!("; {count} skipped: {reason}")).collect::<String>()
+        };
+        let told = |(rows, skipped)| format!("{rows} pairs{}", reasons(skipped));
+        tell("pairs", count::<PreferenceRow>(path).map(told));
     } else {
         tell("texts", count::<TextRow>(path).map(|(rows, _)| format!("{rows} texts")));
     }

@@ -62,7 +62,7 @@ pub(crate) fn texts(
         (false, None) => Prepared { train: rows_in(dir), eval: Vec::new(), notes: Vec::new() },
         (false, Some(references)) => {
             let (size, chat) = (shared.eval_size, shared.apply_chat_template);
-            let (eval, _) = eval_prompts(references, tokenizer, &limits, size, chat)?;
+            let (eval, _) = eval_prompts((references, "references"), tokenizer, &limits, size, chat)?;
             Prepared { train: rows_in(dir), eval, notes: Vec::new() }
         }
     };

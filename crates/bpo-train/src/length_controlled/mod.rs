@@ -32,7 +32,7 @@ pub fn sized_wins<'a>(
 /// ½ log det I(θ, φ) (Firth 1993), which keeps them finite where the lengths decide every verdict, and needs no strength.
 ///
 /// Where all texts are as long as their opponents, it is the plain win rate. Where all differences are one and the same
-/// other number, length and policy cannot be told apart: `None`, as without any wins.
+/// other number, or so large that their tanh is, length and policy cannot be told apart: `None`, as without any wins.
 pub fn length_controlled_win_rate(wins: &[SizedWin], seed: u64) -> Option<Interval> {
     bootstrap(wins, seed, estimate)
 }
@@ -46,9 +46,15 @@ fn estimate(wins: &[SizedWin]) -> Option<f64> {
         return (centre == 0.0).then(|| mean(&|win| win.win));
     }
     let rows: Vec<[f64; 2]> = wins.iter().map(|win| [win.win, (win.difference / deviation).tanh()]).collect();
+    let spread = |of: fn(f64, f64) -> f64, from: f64| rows.iter().map(|row| row[1]).fold(from, of);
+    if spread(f64::max, f64::NEG_INFINITY) - spread(f64::min, f64::INFINITY) < SPREAD {
+        return None;
+    }
     Some(sigmoid(fit(&rows)[0]))
 }
 
+/// How far apart the tanh(d / s) are, at least, of lengths that can be told from the policy.
+const SPREAD: f64 = 0.05;
 /// Iterations of [`fit`] at most; it takes about eight.
 const ITERATIONS: usize = 60;
 /// Where [`fit`] is done, and the longest step that it takes.
@@ -124,9 +130,10 @@ impl Point {
     }
 
     fn newton_step(&self, rows: &[[f64; 2]]) -> Option<[f64; 2]> {
+        // From both sides: what one side's view converges to, the other's does.
         let slope = |direction: [f64; 2]| {
-            let near = self.moved(rows, direction, APART).score;
-            [(self.score[0] - near[0]) / APART, (self.score[1] - near[1]) / APART]
+            let [before, behind] = [-APART, APART].map(|share| self.moved(rows, direction, share).score);
+            [0, 1].map(|of| (before[of] - behind[of]) / (2.0 * APART))
         };
         let ([a, b], [c, d]) = (slope([1.0, 0.0]), slope([0.0, 1.0]));
         solved([a, (b + c) / 2.0, d], self.score).or_else(|| solved(self.information, self.score))

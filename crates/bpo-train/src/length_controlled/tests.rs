@@ -69,6 +69,7 @@ fn a_judge_that_does_not_look_at_length_gives_the_plain_rate() {
 fn lengths_that_say_nothing_leave_the_plain_rate_or_none() {
     assert_eq!(estimate(&sized(&[1.0, 0.0, 1.0, 0.5], &[0.0; 4])), Some(0.625));
     assert_eq!(estimate(&sized(&[1.0, 0.0], &[7.0, 7.0])), None);
+    assert_eq!(estimate(&sized(&[0.0, 0.0], &[-155.0, -184.0])), None);
     assert_eq!(length_controlled_win_rate(&[], 1), None);
 }
 

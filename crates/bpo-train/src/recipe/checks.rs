@@ -207,6 +207,18 @@ impl Recipe {
             ("ties", self.ties != default.ties, judges, "completions that are judged"),
             ("temperature", self.temperature != default.temperature, samples, "no pairs"),
             (
+                "eval_strategy",
+                self.eval_strategy != default.eval_strategy,
+                self.eval_size > 0,
+                "eval_size of at least 1",
+            ),
+            (
+                "eval_temperature",
+                self.eval_temperature != default.eval_temperature,
+                self.eval_size > 0,
+                "eval_size of at least 1",
+            ),
+            (
                 "eval_steps",
                 self.eval_steps != default.eval_steps,
                 self.eval_strategy == EvalStrategy::Steps,
