@@ -73,7 +73,7 @@ pub enum Command {
     Sft(SftArgs),
     Reward(RewardArgs),
     Annotate(AnnotateArgs),
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
     Compare(CompareArgs),
     Score(ScoreArgs),
     Generate(GenerateArgs),

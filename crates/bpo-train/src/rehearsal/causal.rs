@@ -98,7 +98,7 @@ impl CausalRecipe {
         let pad = rehearsal.tokenizer.pad_id().unwrap_or(0);
         let layout = |places: &[usize]| {
             let texts = some(&train, places)?;
-            Ok::<_, Error>(pack(&base, &texts.iter().map(Text::group).collect::<Vec<_>>(), pad)?)
+            pack(&base, &texts.iter().map(Text::group).collect::<Vec<_>>(), pad)
         };
         let first: Vec<usize> = micros.iter().next().unwrap_or_default();
         let model = trained.model(&base)?;
