@@ -114,25 +114,34 @@ fn lengths_come_from_the_data() {
     assert_eq!(table["reference"].as_str(), Some("initial"));
 }
 
-/// Through `script` of util-linux, which gives a program a terminal.
-#[test]
-fn on_a_terminal_it_asks_for_what_no_flag_says() {
-    let dir = tempfile::tempdir().unwrap();
-    let recipe = dir.path().join("r.toml");
-    let command = format!("{} init --model embedded --out {}", env!("CARGO_BIN_EXE_bpo"), arg(&recipe));
+/// What is on the screen of a terminal on which `bpo init` is answered so, and whether it succeeded; `None` and a line that
+/// says so where there is no `script` of util-linux, which gives a program a terminal.
+fn answered(args: &[&str], answers: &str) -> Option<(bool, String)> {
+    let command = format!("{} init {}", env!("CARGO_BIN_EXE_bpo"), args.join(" "));
     let mut script = Command::new("script");
     script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(mut child) = script.spawn() else {
         eprintln!("skipped: script is not installed");
-        return;
+        return None;
     };
-    // Prompts (the first choice), the built-in ones; the second procedure; LoRA; no references; the proposed annotator.
-    child.stdin.take().unwrap().write_all(b"\r\r\x1b[B\r\r\r\r").unwrap();
+    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let screen = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{screen}");
-    assert!(screen.contains("preference pairs") && screen.contains("Procedure"), "{screen}");
-    let table: toml::Table = std::fs::read_to_string(&recipe).unwrap().parse().unwrap();
+    Some((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+fn table(recipe: &Path) -> toml::Table {
+    std::fs::read_to_string(recipe).unwrap().parse().unwrap()
+}
+
+#[test]
+fn on_a_terminal_it_asks_for_what_no_flag_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = dir.path().join("r.toml");
+    // Prompts (the first choice), the built-in ones; the second procedure; LoRA; no references; the proposed annotator.
+    let told = answered(&["--model", "embedded", "--out", arg(&recipe)], "\r\r\x1b[B\r\r\r\r");
+    let Some((succeeded, screen)) = told else { return };
+    assert!(succeeded && screen.contains("preference pairs") && screen.contains("Procedure"), "{screen}");
+    let table = table(&recipe);
     assert_eq!((table["prompts"].as_str(), table["reference"].as_str()), (Some("embedded"), Some("initial")));
     assert_eq!(
         (table["collection_phases"].as_str(), table["annotator"]["kind"].as_str()),
@@ -145,22 +154,12 @@ fn a_file_of_other_rows_and_a_model_that_is_nowhere_are_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
     let (_files, [texts, pairs]) = two_files();
     let recipe = dir.path().join("r.toml");
-    let command = format!("{} init --out {}", env!("CARGO_BIN_EXE_bpo"), arg(&recipe));
-    let mut script = Command::new("script");
-    script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let Ok(mut child) = script.spawn() else {
-        eprintln!("skipped: script is not installed");
-        return;
-    };
     // No such model, then the built-in one; pairs (the second choice), first from a file without any; DPO, LoRA, the rest.
     let answers = format!("/nowhere\r\x15embedded\r\x1b[B\r{}\r\x15{}\r\r\r\r\r", arg(&texts), arg(&pairs));
-    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let screen = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{screen}");
+    let Some((succeeded, screen)) = answered(&["--out", arg(&recipe)], &answers) else { return };
+    assert!(succeeded, "{screen}");
     assert!(screen.contains("/nowhere is not there") && screen.contains("unknown schema"), "{screen}");
-    let table: toml::Table = std::fs::read_to_string(&recipe).unwrap().parse().unwrap();
-    assert_eq!(table["pairs"].as_str(), Some(arg(&pairs)));
+    assert_eq!(table(&recipe)["pairs"].as_str(), Some(arg(&pairs)));
 }
 
 /// Texts alone, and pairs.

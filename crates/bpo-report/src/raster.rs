@@ -24,7 +24,8 @@ pub struct Painter {
 impl Default for Painter {
     fn default() -> Self {
         let mut fonts = Database::new();
-        for font in [dejavu::sans::regular(), dejavu::sans::bold()] {
+        // The condensed ones: about as wide as Helvetica, which the figures are laid out for.
+        for font in [dejavu::sans_condensed::regular(), dejavu::sans_condensed::bold()] {
             fonts.load_font_source(Source::Binary(Arc::new(font)));
         }
         Self { options: Options { fontdb: Arc::new(fonts), font_family: FAMILY.to_owned(), ..Options::default() } }
@@ -75,7 +76,7 @@ mod tests {
         assert!(one > 10 && three > 2 * one, "{one} pixels of one letter, {three} of three");
         // What titles, axes and legends are written with.
         for letter in "βπσ−·±…≤→%".chars() {
-            assert!(ink(&letter.to_string()) > 5, "{letter} is not drawn");
+            assert!(ink(&letter.to_string()) > 2, "{letter} is not drawn");
         }
     }
 

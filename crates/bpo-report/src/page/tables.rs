@@ -12,8 +12,12 @@ pub(super) fn summary(record: &Record, page: &mut String) {
     page.push_str("<h2>Summary</h2>\n");
     let whole = |key: &str| finished.get(key).and_then(Value::as_u64);
     let mut facts = Vec::new();
-    let what = if record.setting("outcomes").is_some() { "texts" } else { "pairs" };
-    facts.extend(whole("pairs").map(|pairs| format!("{pairs} {what} trained on")));
+    let told = |count| match (record.setting("outcomes"), record.setting("tuning")) {
+        (Some(_), _) => format!("{count} texts trained on"),
+        (_, Some(_)) => format!("{count} training pairs"),
+        _ => format!("{count} pairs trained on"),
+    };
+    facts.extend(whole("pairs").map(told));
     let sampled = whole("sampled").filter(|sampled| *sampled > 0);
     facts.extend(sampled.map(|sampled| format!("{sampled} completions sampled")));
     facts.extend(finished.get("annotator").and_then(Value::as_str).map(|name| format!("annotator {}", escaped(name))));
