@@ -84,3 +84,20 @@ fn text_goes_on_where_the_prompt_ended() {
     assert!(run.stdout.starts_with("Once upon a time"), "a space is lost: {}", run.stdout);
     assert!(!run.stdout.contains('\x1b'), "no colours in a file");
 }
+
+#[test]
+fn more_prompts_than_are_held_at_a_time_are_answered_in_their_order() {
+    let rows: String = (0..4200).map(|cats| format!("{{\"prompt\":\"Tom has {cats} cats.\"}}\n")).collect();
+    let (_dir, prompts) = file("prompts.jsonl", &rows);
+    let sampled = |batch: &str| {
+        let args = ["generate", "--model", "embedded", "--max-new-tokens", "2", "--json", "--batch-size", batch];
+        bpo(&[&args[..], &["--prompts", arg(&prompts)]].concat())
+    };
+    let (one, other) = (sampled("64").rows(), sampled("9").rows());
+    assert!(one.len() == 4200 && other.len() == 4200, "{} and {} rows", one.len(), other.len());
+    let is_asked = |(cats, row): (usize, &Value)| row["prompt"] == format!("Tom has {cats} cats.");
+    assert!(one.iter().enumerate().all(is_asked));
+    // Log-probs of other batches differ in their last digits, which may turn a draw in a great many.
+    let same = one.iter().zip(&other).filter(|(one, other)| one["response_ids"] == other["response_ids"]).count();
+    assert!(same > 4190, "{same} of 4200 are the same");
+}

@@ -12,9 +12,12 @@ use clap::{ArgGroup, Args};
 
 use self::{
     print::Printer,
-    prompts::{Asked, read},
+    prompts::{Asked, read, windows},
 };
 use crate::{args::Globals, failure::Failure, source::ModelSource};
+
+/// Prompts that are in memory at a time: enough that the batch is full nearly always.
+const WINDOW: usize = 4096;
 
 const EXAMPLES: &str = "\
 The same seed draws the same tokens, whatever the batch size.
@@ -130,19 +133,23 @@ pub fn run(args: &GenerateArgs, globals: &Globals) -> Result<(), Failure> {
     let decoder = args.model.load_with_adapter(args.adapter.as_deref(), &globals.device()?, args.dtype)?;
     let decoder = decoder.for_sampling();
     let progress = globals.progress();
-    let requests: Vec<Request<'_>> = asked.iter().map(|asked| args.request(asked)).collect();
-    let mut generation = Generation::new(&decoder, &requests, &settings)?;
-    let (total, mut printer) = (generation.unfinished(), Printer::new(args, &tokenizer));
-    let mut places = asked.iter().flat_map(|asked| (0..args.samples).map(move |slot| (asked, slot)));
+    let (total, mut printer) = (asked.len() * args.samples as usize, Printer::new(args, &tokenizer));
     let mut stage = progress.stage("sampling", total, "completions");
-    let (began, mut tokens) = (Instant::now(), 0);
-    while generation.advance()? {
-        stage.set(total - generation.unfinished());
-        while let Some(completion) = generation.next_finished()
-            && let Some((asked, slot)) = places.next()
-        {
-            tokens += completion.tokens.len();
-            stage.hidden(|| printer.print(asked, slot, &completion, None))?;
+    let (began, mut tokens, mut before) = (Instant::now(), 0, 0);
+    for asked in windows(&asked, WINDOW) {
+        let asked = asked?;
+        let requests: Vec<Request<'_>> = asked.iter().map(|asked| args.request(asked)).collect();
+        let mut generation = Generation::new(&decoder, &requests, &settings)?;
+        let mut places = asked.iter().flat_map(|asked| (0..args.samples).map(move |slot| (asked, slot)));
+        before += generation.unfinished();
+        while generation.advance()? {
+            stage.set(before - generation.unfinished());
+            while let Some(completion) = generation.next_finished()
+                && let Some((asked, slot)) = places.next()
+            {
+                tokens += completion.tokens.len();
+                stage.hidden(|| printer.print(asked, slot, &completion, None))?;
+            }
         }
     }
     stage.finish();

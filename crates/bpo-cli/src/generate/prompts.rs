@@ -1,10 +1,13 @@
 //! The prompts, in ids.
 use bpo_data::{Error, Message, Prompt, PromptRow, RowReader, Tokenizer};
+use bpo_store::RowFile;
+use serde::{Deserialize, Serialize};
 
 use super::GenerateArgs;
 use crate::{embedded, failure::Failure};
 
 /// A prompt as it was given and as the model reads it.
+#[derive(Serialize, Deserialize)]
 pub struct Asked {
     /// 0-based index of its row.
     pub id: usize,
@@ -14,12 +17,12 @@ pub struct Asked {
     pub ids: Vec<u32>,
 }
 
-/// Reads and encodes what is asked for, a row at a time; every prompt leaves room for a token in `context`.
-pub fn read(args: &GenerateArgs, tokenizer: &Tokenizer, context: usize) -> Result<Vec<Asked>, Failure> {
-    let mut asked = Vec::new();
+/// Reads and encodes what is asked for, a row at a time, and keeps it on disk; every prompt leaves room for a token in
+/// `context`.
+pub fn read(args: &GenerateArgs, tokenizer: &Tokenizer, context: usize) -> Result<RowFile<Asked>, Failure> {
+    let mut asked = RowFile::temporary();
     let mut encode = |origin: &str, row: PromptRow| -> Result<(), Failure> {
-        asked.push(encoded(row, origin, tokenizer, context)?);
-        Ok(())
+        Ok(asked.push(&encoded(row, origin, tokenizer, context)?)?)
     };
     match (&args.prompt, &args.prompts) {
         (Some(text), _) => encode("--prompt", typed(text, args.raw, tokenizer))?,
@@ -34,6 +37,14 @@ pub fn read(args: &GenerateArgs, tokenizer: &Tokenizer, context: usize) -> Resul
         (None, None) => return Err(Failure::usage("one of --prompt and --prompts is needed")),
     }
     Ok(asked)
+}
+
+/// The prompts in their order, so many at a time.
+pub fn windows(asked: &RowFile<Asked>, size: usize) -> impl Iterator<Item = Result<Vec<Asked>, Failure>> {
+    (0..asked.len()).step_by(size).map(move |start| {
+        let window = start..asked.len().min(start + size);
+        window.map(|place| Ok(asked.get(place)?)).collect()
+    })
 }
 
 fn encoded(row: PromptRow, origin: &str, tokenizer: &Tokenizer, context: usize) -> Result<Asked, Failure> {

@@ -5,10 +5,11 @@ use bpo_data::Tokenizer;
 use bpo_model::Adapter;
 use bpo_sampler::{Completion, FinishReason, GenerateConfig};
 use bpo_service::Format;
+use bpo_store::RowFile;
 use bpo_train::{Observer, Remote, Sample, Stage, Trainable};
 use serde_json::{Map, Value};
 
-use super::{Asked, GenerateArgs, Printer, Throughput};
+use super::{Asked, GenerateArgs, Printer, Throughput, prompts::windows};
 use crate::{args::Globals, failure::Failure, progress::Progress, sampler};
 
 /// Samples at the server, `--batch-size` prompts at a time, and prints.
@@ -16,7 +17,7 @@ pub fn run(
     args: &GenerateArgs,
     globals: &Globals,
     named: &str,
-    (tokenizer, asked): (&Tokenizer, &[Asked]),
+    (tokenizer, asked): (&Tokenizer, &RowFile<Asked>),
     settings: &GenerateConfig,
 ) -> Result<(), Failure> {
     let config = sampler::parse_flag(named)?;
@@ -40,7 +41,8 @@ pub fn run(
     progress.say(&format!("sampler: {}", remote.sampler().name()));
     let mut printer = Printer::new(args, tokenizer);
     let (began, mut tokens, mut notes) = (Instant::now(), 0, Notes(&progress));
-    for asked in asked.chunks(args.batch_size as usize) {
+    for asked in windows(asked, args.batch_size as usize) {
+        let asked = asked?;
         let ids: Vec<&[u32]> = asked.iter().map(|asked| asked.ids.as_slice()).collect();
         let seeds: Vec<Vec<u32>> = asked
             .iter()
