@@ -48,7 +48,9 @@ pub fn run(args: &ScoreArgs, dir: &Path, device: &Device, globals: &Globals) -> 
     each_row(&mut |(line, row)| match row.ids.len() {
         0 => Err(file.error(line, "the row has no tokens")),
         tokens if tokens > longest => {
-            Err(file.error(line, format!("the row has {tokens} tokens, the model reads {longest} at most")))
+            let reason = format!("the row has {tokens} tokens, the model reads {longest} at most");
+            Err(file
+                .error(line, format!("{reason}; as an annotator (--annotator DIR) it reads it without its beginning")))
         }
         tokens => {
             if tokens > context {
