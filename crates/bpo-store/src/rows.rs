@@ -109,6 +109,14 @@ impl<T: Serialize + DeserializeOwned> RowFile<T> {
         self.parsed(&bytes)
     }
 
+    /// The rows at these places, in their order.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn some(&self, indices: impl IntoIterator<Item = usize>) -> Result<Vec<T>, Error> {
+        indices.into_iter().map(|index| self.get(index)).collect()
+    }
+
     /// All rows, from the first.
     pub fn iter(&self) -> impl Iterator<Item = Result<T, Error>> {
         (0..self.len()).map(|index| self.get(index))

@@ -76,7 +76,7 @@ pub fn sft(
     let start = (initial(recipe, &base)?, &base.device());
     let mut steps = Steps::resumed(&shared, examples.len(), start, dir, observer)?;
     let is_done = steps.complete(observer, |state, order, rate, observer| {
-        let batch = some(&examples, order)?;
+        let batch = examples.some(order.iter().copied())?;
         let (loss, grad_norm) = step(&shared, &base, &tokenizer, state, (order, &batch), rate, (dir, observer))?;
         let tokens: usize = batch.iter().map(Example::length).sum();
         let said = [("loss", json!(loss)), ("grad_norm", json!(grad_norm)), (TOKENS, json!(tokens))];
@@ -162,11 +162,6 @@ fn rows(order: &[usize], batch: &[Example]) -> Rows {
         (row, json!({"row": row, "context": example.context, "target": example.target}))
     };
     order.iter().zip(batch).map(row).collect()
-}
-
-/// The examples at these places.
-pub(crate) fn some(examples: &RowFile<Example>, places: &[usize]) -> Result<Vec<Example>, Error> {
-    places.iter().map(|&place| Ok(examples.get(place)?)).collect()
 }
 
 /// Puts the rows that are trained on into `examples`, which is empty; and what is to be said about the others.

@@ -41,10 +41,7 @@ pub fn read(args: &GenerateArgs, tokenizer: &Tokenizer, context: usize) -> Resul
 
 /// The prompts in their order, so many at a time.
 pub fn windows(asked: &RowFile<Asked>, size: usize) -> impl Iterator<Item = Result<Vec<Asked>, Failure>> {
-    (0..asked.len()).step_by(size).map(move |start| {
-        let window = start..asked.len().min(start + size);
-        window.map(|place| Ok(asked.get(place)?)).collect()
-    })
+    (0..asked.len()).step_by(size).map(move |start| Ok(asked.some(start..asked.len().min(start + size))?))
 }
 
 fn encoded(row: PromptRow, origin: &str, tokenizer: &Tokenizer, context: usize) -> Result<Asked, Failure> {

@@ -5,7 +5,7 @@ use bpo_data::{OutcomeRow, ReferenceRow, Rows, Tokenizer};
 use bpo_store::RowFile;
 
 use super::{
-    Body, Footprint, Pace, Plan, Rehearsal, Sizes, Trial,
+    Footprint, Pace, Plan, Rehearsal, Sizes, Trial,
     footprint::Work,
     pace::timed,
     plan::{Micros, per_token, update},
@@ -31,10 +31,7 @@ impl CausalRecipe {
         references: Option<&Rows<ReferenceRow>>,
     ) -> Result<Plan, Error> {
         self.validate()?;
-        let context = match sizes.body {
-            Body::Decoder(config) => config.max_position_embeddings,
-            Body::Encoder(config) => config.context(),
-        };
+        let context = sizes.body.context();
         let Texts { train, eval, notes } = texts(self, tokenizer, context, rows, references, (None, &mut Silent))?;
         let lengths = lengths(&train)?;
         let shared = self.as_recipe();
@@ -97,7 +94,7 @@ impl CausalRecipe {
         let (each_drawn, share, drawn) = self.draw(&rehearsal, &train, &micros, budget)?;
         let pad = rehearsal.tokenizer.pad_id().unwrap_or(0);
         let layout = |places: &[usize]| {
-            let texts = some(&train, places)?;
+            let texts = train.some(places.iter().copied())?;
             pack(&base, &texts.iter().map(Text::group).collect::<Vec<_>>(), pad)
         };
         let first: Vec<usize> = micros.iter().next().unwrap_or_default();
@@ -151,7 +148,7 @@ impl CausalRecipe {
                 let eval = rehearsal.prompts.eval.iter().take(self.per_device_eval_batch_size);
                 (eval.map(|eval| eval.prompt.clone()).collect(), 1)
             }
-            slots => (some(train, &micros.first_step())?.into_iter().map(|text| text.prompt).collect(), slots as u64),
+            slots => (train.some(micros.first_step())?.into_iter().map(|text| text.prompt).collect(), slots as u64),
         };
         if prompts.is_empty() {
             return Ok((0.0, 1.0, 0.0));
@@ -181,10 +178,6 @@ fn lengths(texts: &RowFile<Text>) -> Result<Vec<Length>, Error> {
     let length =
         |text: Text| Length { prompt: text.prompt.ids.len(), whole: text.prompt.ids.len() + text.completion.len() };
     texts.iter().map(|text| Ok(length(text?))).collect()
-}
-
-fn some(texts: &RowFile<Text>, places: &[usize]) -> Result<Vec<Text>, Error> {
-    places.iter().map(|&place| Ok(texts.get(place)?)).collect()
 }
 
 fn tokens(lengths: &[Length], places: &[usize]) -> usize {

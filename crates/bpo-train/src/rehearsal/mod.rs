@@ -81,8 +81,7 @@ impl<'a> Rehearsal<'a> {
     /// The prompts of the first step.
     fn first_step(&self) -> Result<Vec<TrainPrompt>, Error> {
         let order = PromptOrder::new(self.prompts.train.len(), self.recipe.seed);
-        let prompts = order.at(0, self.recipe.prompts_per_step()).into_iter();
-        prompts.map(|index| Ok(self.prompts.train.get(index)?)).collect()
+        Ok(self.prompts.train.some(order.at(0, self.recipe.prompts_per_step()))?)
     }
 
     /// The policy before the first step.

@@ -27,6 +27,16 @@ pub enum Body<'a> {
     Encoder(&'a EncoderConfig),
 }
 
+impl Body<'_> {
+    /// Tokens that a row may have.
+    pub(super) fn context(&self) -> usize {
+        match self {
+            Self::Decoder(config) => config.max_position_embeddings,
+            Self::Encoder(config) => config.context(),
+        }
+    }
+}
+
 /// What a run would work on, known without its model's weights.
 #[derive(Debug, Clone)]
 pub struct Plan {

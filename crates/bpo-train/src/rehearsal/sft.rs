@@ -5,13 +5,13 @@ use bpo_data::{Rows, TextRow, Tokenizer};
 use bpo_store::RowFile;
 
 use super::{
-    Body, Footprint, Pace, Plan, Sizes, Trial,
+    Footprint, Pace, Plan, Sizes, Trial,
     footprint::Work,
     plan::{Micros, per_token, update},
 };
 use crate::{
     Error, Gradients, SftInputs, SftRecipe, Silent,
-    sft::{Example, Micro, examples, initial, some},
+    sft::{Example, Micro, examples, initial},
 };
 
 impl SftRecipe {
@@ -21,10 +21,7 @@ impl SftRecipe {
     /// As [`sft`](fn@crate::sft).
     pub fn plan(&self, sizes: Sizes<'_>, tokenizer: &Tokenizer, rows: &Rows<TextRow>) -> Result<Plan, Error> {
         self.validate()?;
-        let context = match sizes.body {
-            Body::Decoder(config) => config.max_position_embeddings,
-            Body::Encoder(config) => config.context(),
-        };
+        let context = sizes.body.context();
         let (examples, note) = examples(self, tokenizer, context, rows, RowFile::temporary(), &mut Silent)?;
         let lengths = lengths(&examples)?;
         let shared = self.as_recipe();
@@ -54,7 +51,7 @@ impl SftRecipe {
         let (micros, mut gradients) = (Micros::of(&shared, examples.len()), Gradients::default());
         let pad = tokenizer.pad_id().unwrap_or(0);
         let each = per_token(micros.iter(), budget, |places| {
-            let (rows, tokens) = (some(&examples, &places)?, tokens(&lengths, &places));
+            let (rows, tokens) = (examples.some(places.iter().copied())?, tokens(&lengths, &places));
             gradients = Gradients::default();
             Micro { rows: &rows, tokens, seed: self.seed }.add((&base, pad), &trained, &mut gradients)?;
             Ok(tokens)

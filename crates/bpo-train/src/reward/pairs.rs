@@ -60,7 +60,7 @@ impl Pairs {
 
     /// These pairs.
     pub fn some(&self, indices: &[usize]) -> Result<Vec<Pair>, Error> {
-        indices.iter().map(|&index| Ok(self.rows.get(index)?)).collect()
+        Ok(self.rows.some(indices.iter().copied())?)
     }
 
     /// The first ones, apart.

@@ -219,7 +219,7 @@ impl<'a> Run<'a> {
 
     fn prompts_at(&self, step: u64) -> Result<Vec<TrainPrompt>, Error> {
         let order = self.order.at(step, self.recipe.prompts_per_step());
-        order.into_iter().map(|index| Ok(self.prompts.get(index)?)).collect()
+        Ok(self.prompts.some(order)?)
     }
 
     /// The step's preferences, and why other pairs are none.
